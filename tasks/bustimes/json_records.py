@@ -1,0 +1,98 @@
+"""JSON text of a list of records to the bytes of each record, compact, every token as it was.
+
+`split` promises that reading each record as JSON gives what ``json.loads`` gives for the whole,
+value for value and in the same order: numbers keep their digits, text its escapes. Text that is
+no JSON, that no JSON reader could read back (NaN, Infinity), or that is no list of objects raises
+`NotRecords` with a reason. It knows nothing of vehicles, and never builds the values on the usual
+path.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import NoReturn
+
+import msgspec
+
+_SLICES = msgspec.json.Decoder(list[msgspec.Raw])
+_FOR_PYTHON_ONLY = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity")
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s"]++')
+_SPACE = re.compile(r"[ \t\n\r]*+")
+
+
+class NotRecords(ValueError):
+    """The text is no list of records; ``str()`` of it says why, to follow "because"."""
+
+
+def split(text: bytes) -> list[bytes]:
+    """One compact JSON object for each record of a JSON list, in order."""
+    must_be_utf8(text)
+    try:
+        compact = msgspec.json.format(text, indent=-1)
+        records = [bytes(record) for record in _SLICES.decode(compact)]
+    except msgspec.ValidationError:
+        raise NotRecords(f"it is {_kind(text)}, not a list of records") from None
+    except RecursionError:
+        raise NotRecords("its values are nested too deeply") from None
+    except msgspec.DecodeError as error:
+        # msgspec refuses half a surrogate pair, which Python's json writes and reads; and it says
+        # less well than we can what is wrong with NaN.
+        if _FOR_PYTHON_ONLY.search(text):
+            records = list(_split_by_tokens(text.decode()))
+        else:
+            raise NotRecords(_sentence(error)) from None
+    if bytes(record[0] for record in records).strip(b"{"):
+        odd = next(record for record in records if record[:1] != b"{")
+        raise NotRecords(f"it is a list that holds {_kind(odd)} where a record should be")
+    return records
+
+
+def must_be_utf8(text: bytes) -> None:
+    """Raises `NotRecords` where the bytes are no text."""
+    if text.isascii():
+        return
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise NotRecords(f"byte {error.start} is not UTF-8 text") from None
+
+
+def _split_by_tokens(text: str) -> Iterator[bytes]:
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    try:
+        if not isinstance(decoder.decode(text), list):
+            raise NotRecords(f"it is {_kind(text.encode())}, not a list of records")
+        at = _skip_space(text, text.index("[") + 1)
+        while text[at] != "]":
+            _, end = decoder.raw_decode(text, at)
+            yield "".join(_TOKEN.findall(text, at, end)).encode()
+            at = _skip_space(text, end)
+            if text[at] == ",":
+                at = _skip_space(text, at + 1)
+    except json.JSONDecodeError as error:
+        raise NotRecords(f"it is not JSON ({error})") from None
+    except RecursionError:
+        raise NotRecords("its values are nested too deeply") from None
+
+
+def _skip_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise NotRecords(f"it holds {name}, which JSON cannot hold")
+
+
+def _kind(text: bytes) -> str:
+    first = text.lstrip()[:1]
+    kinds = {b"{": "one object", b"[": "a list", b'"': "a text", b"t": "true", b"f": "false"}
+    return kinds.get(first, "null" if first == b"n" else "a number")
+
+
+def _sentence(error: Exception) -> str:
+    """msgspec's message, which says where, in the words of the reasons here."""
+    message = str(error)
+    if "truncated" in message:
+        return "it ends in the middle (cut off)"
+    return "it is not JSON (" + message.removeprefix("JSON is malformed: ") + ")"

@@ -1,0 +1,150 @@
+"""What a raw snapshot is: its name, its time, and the records in its body.
+
+A snapshot is one object named ``bustimes__YYYY-MM-DD__HH-MM-SS.json``, under ``raw/`` or at the
+root, whose name tells its time in UTC and whose body is one list of flat records, a vehicle each.
+Until 10 November 2021 a body is Python 2's ``repr``, since then JSON; the content decides, never
+the date. `read_records` gives every record's bytes or raises `Refused` with the reason. Pure
+functions over names and bytes: nothing here reads files, settings or the clock.
+"""
+
+import datetime as dt
+import json
+import re
+from dataclasses import dataclass
+
+from tasks.bustimes import json_records, python_repr
+
+PREFIXES = ("raw/bustimes__", "bustimes__")
+"""What a snapshot's key starts with: under raw/, and at the root as before raw/ existed."""
+
+_KEY = re.compile(
+    r"(?:raw/)?bustimes__(\d{4})-(\d\d)-(\d\d)__(\d\d)-(\d\d)-(\d\d)\.json", re.ASCII
+)
+_VEHICLE = re.compile(rb'"vehicleID":(\d{1,18})[,}]')
+_ESCAPED_VEHICLE = b'\\"vehicleID":'
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+VehicleKey = int | tuple[str, str]
+"""What one hour is ordered by: a whole number, or the kind and JSON text of anything else."""
+
+
+class Refused(ValueError):
+    """A body that cannot be read as a snapshot; ``str()`` of it is the reason."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one snapshot, compact JSON objects, in the order of the body.
+
+    `vehicles` holds the sort key of each; `tokenized` counts the pieces (records, as a rule) that
+    needed the slow and thorough path.
+    """
+
+    records: list[bytes]
+    vehicles: list[VehicleKey]
+    tokenized: int
+
+
+def time_of(key: str) -> dt.datetime | None:
+    """The UTC time in a snapshot's key, or None where the key is not a snapshot's."""
+    match = _KEY.fullmatch(key)
+    if match is None:
+        return None
+    try:
+        return dt.datetime(*(int(group) for group in match.groups()), tzinfo=dt.UTC)  # type: ignore[arg-type, misc]
+    except ValueError:  # 31 February, 25 o'clock
+        return None
+
+
+def key_of(time: dt.datetime) -> str:
+    """The key that the collector gives to a snapshot of this UTC time."""
+    return f"raw/bustimes__{time:%Y-%m-%d__%H-%M-%S}.json"
+
+
+def read_records(body: bytes) -> Records:
+    """Every record of a body, exactly; raises `Refused` where it is no snapshot."""
+    text = body.removeprefix(_BYTE_ORDER_MARK).strip()
+    if text in (b"{}", b"[]"):
+        return Records([], [], 0)
+    if not text:
+        raise Refused("it is empty")
+    if text.startswith(b"<"):
+        raise Refused("it is HTML or XML, such as an error page")
+    try:
+        records, tokenized = _split(text)
+    except json_records.NotRecords as error:
+        cut_off = text[:1] in b"[{" and text[-1:] not in b"]}"
+        raise Refused("it ends in the middle (cut off)" if cut_off else str(error)) from None
+    joined = b",".join(records)
+    if b'"snapshot_time":' in joined:
+        _must_not_have_snapshot_time(records)
+    return Records(records, _vehicles(records, joined), tokenized)
+
+
+def _split(text: bytes) -> tuple[list[bytes], int]:
+    """Read as the format it looks like, then as the other; the reason is the first one's."""
+    ways = [_split_json, _split_repr]
+    if not _looks_like_json(text):
+        ways.reverse()
+    try:
+        return ways[0](text)
+    except json_records.NotRecords as reason:
+        try:
+            return ways[1](text)
+        except json_records.NotRecords:
+            raise reason from None
+
+
+def _looks_like_json(text: bytes) -> bool:
+    """Whether the first string starts with a double quote that has no u before it."""
+    quote = text.find(b'"', 0, 4096)
+    return quote >= 0 and b"'" not in text[:quote] and text[quote - 1 : quote] not in (b"u", b"U")
+
+
+def _split_json(text: bytes) -> tuple[list[bytes], int]:
+    return json_records.split(text), 0
+
+
+def _split_repr(text: bytes) -> tuple[list[bytes], int]:
+    json_records.must_be_utf8(text)
+    try:
+        converted, tokenized = python_repr.to_json(text)
+        try:
+            return json_records.split(converted), tokenized
+        except json_records.NotRecords:
+            # Longs, and None inside a list, are what the quick way leaves as it was.
+            records = json_records.split(python_repr.to_json_by_tokens(text))
+            return records, len(records)
+    except json_records.NotRecords as error:
+        message = str(error).replace("it is not JSON", "it is neither JSON nor Python's repr")
+        raise json_records.NotRecords(message) from None
+    except ValueError as error:
+        raise json_records.NotRecords(f"it is not Python's repr ({error})") from None
+
+
+def _vehicles(records: list[bytes], joined: bytes) -> list[VehicleKey]:
+    found: list[bytes] = _VEHICLE.findall(joined)
+    # One match a record, no braces but the records' own and no escaped quote before the name:
+    # then each match is a record's own field, not a part of a text or of a nested value.
+    if len(found) == len(records) == joined.count(b"{") and _ESCAPED_VEHICLE not in joined:
+        return list(map(int, found))
+    return [_vehicle(record) for record in records]
+
+
+def _vehicle(record: bytes) -> VehicleKey:
+    value = json.loads(record, parse_int=_whole_number).get("vehicleID")
+    if type(value) is int:
+        return value
+    return ("missing", "") if value is None else (type(value).__name__, json.dumps(value))
+
+
+def _whole_number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= 18 else digits
+
+
+def _must_not_have_snapshot_time(records: list[bytes]) -> None:
+    for number, record in enumerate(records, 1):
+        if "snapshot_time" in json.loads(record, parse_int=str):
+            raise Refused(
+                f"record {number} has a field snapshot_time of its own, which the week file adds"
+            )

@@ -1,0 +1,93 @@
+"""Where objects are: an S3 bucket (or a prefix in one) or a folder, behind one set of verbs.
+
+`open_root` turns an address into a `Root`. Keys are relative to the root and use ``/``. A write
+appears whole or not at all; every S3 call is retried with backoff; what still fails is raised as a
+`Problem` that names the place and the remedy. Only this package talks to S3. It knows nothing of
+what the objects hold.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tasks.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object of a listing: its key below the root, size in bytes, and version tag.
+
+    The tag is S3's ETag; in a folder it is the time of the last change, in nanoseconds.
+    """
+
+    key: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileChecksum:
+    """What `Root.write_file` computes on the way: SHA-256 of the whole, as S3 writes it down too.
+
+    `s3_sha256` is base64, and for a file sent in parts the checksum of the parts' checksums with
+    their number behind a dash; S3 computes and keeps the same value.
+    """
+
+    size: int
+    sha256: str
+    s3_sha256: str
+
+
+class Root(Protocol):
+    """A bucket, a prefix in a bucket, or a folder."""
+
+    url: str
+
+    def check_readable(self) -> None:
+        """Raises `Problem` unless the root exists and may be listed."""
+
+    def check_writable(self) -> None:
+        """Raises `Problem` unless an object can be written below the root."""
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object whose key starts with `prefix`, in key order."""
+
+    def list_top(self) -> Iterator[StoredObject]:
+        """Every object directly below the root, in key order; none where there is no root yet."""
+
+    def first_key(self, prefix: str, after: str) -> str | None:
+        """The first key that starts with `prefix` and sorts behind `after`."""
+
+    def find(self, key: str) -> StoredObject | None:
+        """One object, or None where there is none."""
+
+    def stored_sha256(self, key: str) -> str | None:
+        """The checksum the store itself keeps of an object (as in `FileChecksum.s3_sha256`)."""
+
+    def read(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
+        """The bytes of an object, or `size` of them from `offset`; raises `Problem` if missing."""
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The bytes of an object in chunks; raises `Problem` if missing."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write a small object, whole or not at all."""
+
+    def write_file(self, key: str, path: Path) -> None:
+        """Write a file's bytes, whole or not at all, and confirm what arrived."""
+
+
+def open_root(url: str) -> Root:
+    """The root at ``s3://bucket``, ``s3://bucket/prefix`` or a folder's path."""
+    from tasks.storage.folder import Folder
+
+    if not url.strip():
+        raise Problem("An address is empty: give s3://bucket/prefix or the path of a folder.")
+    if url.startswith("s3://"):
+        from tasks.storage.s3 import S3Prefix  # boto3 takes a while to import
+
+        return S3Prefix(url)
+    if "://" in url:
+        raise Problem(f"{url}: only s3://bucket/prefix and folders can be read and written.")
+    return Folder(url)

@@ -1,0 +1,179 @@
+"""A folder as a storage root. Writes go to a hidden file beside the target, then take its name."""
+
+import bisect
+import contextlib
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.problem import Problem
+from tasks.storage import StoredObject
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Folder:
+    """Objects are the files below `path`; see `tasks.storage.Root` for the verbs."""
+
+    def __init__(self, path: str) -> None:
+        self.url = path
+        self.path = Path(path).expanduser().absolute()
+        self._names: dict[Path, tuple[int, list[str]]] = {}
+
+    def check_readable(self) -> None:
+        if not self.path.exists():
+            raise Problem(f"The folder {self.url} does not exist: create it, or correct the path.")
+        if not self.path.is_dir():
+            raise Problem(f"{self.url} is a file; give the folder that holds the snapshots.")
+        if not os.access(self.path, os.R_OK | os.X_OK):
+            raise Problem(f"The folder {self.url} cannot be read: ask its owner for access.")
+
+    def check_writable(self) -> None:
+        with _explained(self.path, "written"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe.tmp-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        folder, names = self._sorted_names(prefix)
+        start = prefix.rpartition("/")[2]
+        for name in names[bisect.bisect_left(names, start) :]:
+            if not name.startswith(start):
+                return
+            found = self._stored(folder / name)
+            if found is not None:
+                yield found
+
+    def list_top(self) -> Iterator[StoredObject]:
+        yield from self.list("")
+
+    def first_key(self, prefix: str, after: str) -> str | None:
+        folder, names = self._sorted_names(prefix)
+        start, behind = prefix.rpartition("/")[2], after.rpartition("/")[2]
+        at = max(bisect.bisect_left(names, start), bisect.bisect_right(names, behind))
+        if at < len(names) and names[at].startswith(start):
+            return (folder / names[at]).relative_to(self.path).as_posix()
+        return None
+
+    def find(self, key: str) -> StoredObject | None:
+        return self._stored(self.path / key)
+
+    def stored_sha256(self, key: str) -> str | None:
+        return None  # a folder keeps no checksums: whoever wants one reads the file
+
+    def read(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
+        with _explained(self.path / key, "read"), (self.path / key).open("rb") as file:
+            file.seek(offset)
+            return file.read() if size is None else file.read(size)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        with _explained(self.path / key, "read"), (self.path / key).open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+
+    def write(self, key: str, data: bytes) -> None:
+        with self._whole_or_not(key) as hidden:
+            hidden.write_bytes(data)
+
+    def write_file(self, key: str, path: Path) -> None:
+        with self._whole_or_not(key) as hidden:
+            shutil.copyfile(path, hidden)
+            if hidden.stat().st_size != path.stat().st_size:
+                raise Problem(f"{self.path / key}: not all bytes arrived. Run it again.")
+
+    @contextlib.contextmanager
+    def _whole_or_not(self, key: str) -> Iterator[Path]:
+        target = self.path / key
+        with _explained(target, "written"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(target)
+            hidden = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+            try:
+                yield hidden
+                sync_to_disk(hidden)
+                hidden.replace(target)
+                sync_to_disk(target.parent)
+            finally:
+                hidden.unlink(missing_ok=True)
+
+    def _sorted_names(self, prefix: str) -> tuple[Path, list[str]]:
+        """The folder that a prefix points into, and the names in it (kept until it changes)."""
+        folder = self.path / prefix.rpartition("/")[0]
+        try:
+            changed = folder.stat().st_mtime_ns
+            kept = self._names.get(folder)
+            if kept is None or kept[0] != changed:
+                kept = changed, sorted(os.listdir(folder))
+                self._names[folder] = kept
+            return folder, kept[1]
+        except (FileNotFoundError, NotADirectoryError):
+            return folder, []
+        except OSError as error:
+            raise _problem(folder, "read", error) from None
+
+    def _stored(self, path: Path) -> StoredObject | None:
+        try:
+            stat = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _problem(path, "read", error) from None
+        if not path.is_file():
+            return None
+        key = path.relative_to(self.path).as_posix()
+        return StoredObject(key, stat.st_size, str(stat.st_mtime_ns))
+
+
+def sync_to_disk(path: Path) -> None:
+    """Have the operating system write a file, or a folder's names, to the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what processes that are no more left beside a target when they were killed."""
+    leftover = re.compile(re.escape(f".{target.name}.tmp-") + r"(\d+)")
+    for name in os.listdir(target.parent):
+        match = leftover.fullmatch(name)
+        if match and not _is_alive(int(match[1])):
+            (target.parent / name).unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@contextlib.contextmanager
+def _explained(path: Path, done: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _problem(path, done, error) from None
+
+
+def _problem(path: Path, done: str, error: OSError) -> Problem:
+    remedies = {
+        errno.ENOENT: "it is gone, or was never there; run it again to list afresh",
+        errno.EACCES: "access is denied; ask its owner, or choose another folder",
+        errno.EPERM: "access is denied; ask its owner, or choose another folder",
+        errno.EROFS: "the file system is read-only; choose another folder",
+        errno.ENOSPC: "the disk is full; free some space and run it again",
+        errno.EDQUOT: "your quota on this disk is used up; free some space and run it again",
+        errno.ENOTDIR: "a part of the path is a file; choose another folder",
+        errno.EEXIST: "a file of that name is in the way; choose another folder",
+    }
+    why = remedies.get(error.errno or 0, f"{error.strerror}; mend that and run it again")
+    return Problem(f"{path} cannot be {done}: {why}.")

@@ -1,0 +1,306 @@
+"""S3 as a storage root, through boto3: list, look at, read and write objects below a prefix.
+
+Credentials, region and endpoint come from where every AWS tool takes them (AWS_PROFILE,
+AWS_REGION, AWS_ENDPOINT_URL_S3). Each process makes its own client, because connections do not
+survive a fork. Uploads carry a SHA-256 that S3 checks on arrival and keeps. Reading snapshots by
+the thousand is not done here but in `tasks.storage.bulk`.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore import exceptions as aws
+from botocore.config import Config
+
+from tasks.problem import Problem
+from tasks.storage import StoredObject
+from tasks.storage.checksum import PART_BYTES, base64_of, combine, parts_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_UPLOAD_THREADS = 4
+_CHUNK_BYTES = 1 << 20
+
+
+class S3Prefix:
+    """Objects below ``s3://bucket/prefix``; see `tasks.storage.Root` for the verbs."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.url = url.rstrip("/")
+        self.bucket = parts.netloc
+        self.prefix = parts.path.strip("/")
+        if self.prefix:
+            self.prefix += "/"
+        if not self.bucket:
+            raise Problem(f"{url} names no bucket: write s3://bucket or s3://bucket/prefix.")
+
+    @property
+    def client(self) -> "S3Client":
+        return client_of_process(os.getpid())
+
+    def key(self, key: str) -> str:
+        return self.prefix + key
+
+    def check_readable(self) -> None:
+        with explained(f"{self.url} cannot be listed"):
+            _impatient_client(os.getpid()).list_objects_v2(
+                Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1
+            )
+
+    def check_writable(self) -> None:
+        """Starts an upload and gives it up: that needs the right to write and leaves no object."""
+        client, key = _impatient_client(os.getpid()), self.key("_probe/write")
+        with explained(f"{self.url} cannot be written"):
+            upload = client.create_multipart_upload(Bucket=self.bucket, Key=key)
+            client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload["UploadId"])
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        yield from self._list(Prefix=self.key(prefix))
+
+    def list_top(self) -> Iterator[StoredObject]:
+        yield from self._list(Prefix=self.prefix, Delimiter="/")
+
+    def _list(self, **where: str) -> Iterator[StoredObject]:
+        with explained(f"{self.url} cannot be listed"):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket,
+                **where,  # type: ignore[arg-type]
+            )
+            for page in pages:
+                for item in page.get("Contents", []):
+                    key = item["Key"].removeprefix(self.prefix)
+                    yield StoredObject(key, item["Size"], item["ETag"].strip('"'))
+
+    def first_key(self, prefix: str, after: str) -> str | None:
+        with explained(f"{self.url} cannot be listed"):
+            page = self.client.list_objects_v2(
+                Bucket=self.bucket,
+                Prefix=self.key(prefix),
+                StartAfter=self.key(after),
+                MaxKeys=1,
+            )
+        found = page.get("Contents", [])
+        return found[0]["Key"].removeprefix(self.prefix) if found else None
+
+    def find(self, key: str) -> StoredObject | None:
+        with explained(f"{self.url}/{key} cannot be looked at"):
+            try:
+                head = self.client.head_object(Bucket=self.bucket, Key=self.key(key))
+            except aws.ClientError as error:
+                if _code(error) in ("404", "NoSuchKey", "NotFound"):
+                    return None
+                raise
+        return StoredObject(key, head["ContentLength"], head["ETag"].strip('"'))
+
+    def stored_sha256(self, key: str) -> str | None:
+        with explained(f"{self.url}/{key} cannot be looked at"):
+            head = self.client.head_object(
+                Bucket=self.bucket, Key=self.key(key), ChecksumMode="ENABLED"
+            )
+        return head.get("ChecksumSHA256")
+
+    def read(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
+        if size == 0:
+            return b""
+        last = "" if size is None else str(offset + size - 1)
+        part: dict[str, Any] = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
+        with explained(f"{self.url}/{key} cannot be read"):
+            answer = self.client.get_object(Bucket=self.bucket, Key=self.key(key), **part)
+            return answer["Body"].read()
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        with explained(f"{self.url}/{key} cannot be read"):
+            body = self.client.get_object(Bucket=self.bucket, Key=self.key(key))["Body"]
+            yield from body.iter_chunks(_CHUNK_BYTES)
+
+    def write(self, key: str, data: bytes) -> None:
+        with explained(f"{self.url}/{key} cannot be written"):
+            self.client.put_object(
+                Bucket=self.bucket,
+                Key=self.key(key),
+                Body=data,
+                ChecksumSHA256=base64_of(hashlib.sha256(data).digest()),
+            )
+
+    def write_file(self, key: str, path: Path) -> None:
+        """Upload, in parts where it is long, and confirm size and checksum with S3.
+
+        The upload's id is kept in a file beside `path` until the end, so that the parts of an
+        upload that was killed are given up (they cost money) by the next try.
+        """
+        size = path.stat().st_size
+        with explained(f"{self.url}/{key} cannot be written"):
+            if size <= PART_BYTES:
+                data = path.read_bytes()
+                sha256 = base64_of(hashlib.sha256(data).digest())
+                self.client.put_object(
+                    Bucket=self.bucket, Key=self.key(key), Body=data, ChecksumSHA256=sha256
+                )
+            else:
+                sha256 = self._write_parts(self.key(key), path)
+        arrived = self.find(key)
+        kept = self.stored_sha256(key)
+        if arrived is None or arrived.size != size or kept not in (None, sha256):
+            raise Problem(
+                f"{self.url}/{key} did not arrive as it was sent ({size:,} bytes). It stays in "
+                f"{path}; run it again, or make sync, to send it again."
+            )
+
+    def _write_parts(self, key: str, path: Path) -> str:
+        note = path.with_name(path.name + ".upload")
+        self._give_up_earlier(key, note)
+        upload_id = self.client.create_multipart_upload(
+            Bucket=self.bucket, Key=key, ChecksumAlgorithm="SHA256", ContentType="application/gzip"
+        )["UploadId"]
+        note.write_text(upload_id)
+        try:
+            digests = self._send_parts(key, path, upload_id)
+            self.client.complete_multipart_upload(
+                Bucket=self.bucket,
+                Key=key,
+                UploadId=upload_id,
+                MultipartUpload={
+                    "Parts": [
+                        {"PartNumber": number, "ETag": etag, "ChecksumSHA256": base64_of(digest)}
+                        for number, etag, digest in digests
+                    ]
+                },
+            )
+        except BaseException:
+            with contextlib.suppress(aws.BotoCoreError, aws.ClientError):
+                self._give_up_earlier(key, note)
+            raise
+        note.unlink(missing_ok=True)
+        return combine([digest for _, _, digest in digests])
+
+    def _send_parts(self, key: str, path: Path, upload_id: str) -> list[tuple[int, str, bytes]]:
+        client = self.client
+
+        def send(number: int, part: bytes) -> tuple[int, str, bytes]:
+            digest = hashlib.sha256(part).digest()
+            answer = client.upload_part(
+                Bucket=self.bucket,
+                Key=key,
+                UploadId=upload_id,
+                PartNumber=number,
+                Body=part,
+                ChecksumSHA256=base64_of(digest),
+            )
+            return number, answer["ETag"], digest
+
+        sent: list[tuple[int, str, bytes]] = []
+        with ThreadPoolExecutor(_UPLOAD_THREADS) as threads:
+            waiting = []
+            for number, part in enumerate(parts_of(path), 1):
+                waiting.append(threads.submit(send, number, part))
+                if len(waiting) == _UPLOAD_THREADS:  # so many parts in memory, and no more
+                    sent.append(waiting.pop(0).result())
+            sent += [part.result() for part in waiting]
+        return sent
+
+    def _give_up_earlier(self, key: str, note: Path) -> None:
+        """Give up the upload that a note speaks of, if there is one."""
+        if not note.exists():
+            return
+        with contextlib.suppress(self.client.exceptions.NoSuchUpload):
+            self.client.abort_multipart_upload(
+                Bucket=self.bucket, Key=key, UploadId=note.read_text()
+            )
+        note.unlink(missing_ok=True)
+
+
+@functools.lru_cache(maxsize=1)
+def client_of_process(pid: int) -> "S3Client":
+    """The S3 client of this process, by its number so that a fork never shares connections."""
+    return _make_client(max_attempts=8)
+
+
+@functools.lru_cache(maxsize=1)
+def _impatient_client(pid: int) -> "S3Client":
+    """For the first look at a place: a wrong address should not take a minute to find out."""
+    return _make_client(max_attempts=2)
+
+
+def _make_client(max_attempts: int) -> "S3Client":
+    with explained("S3 cannot be reached"):
+        session = boto3.session.Session()
+        endpoint = _endpoint_override(session)
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": max_attempts},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=32,
+            s3={"addressing_style": "path"} if endpoint else None,
+        )
+        region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
+        return session.client("s3", region_name=region, config=config)
+
+
+def _endpoint_override(session: boto3.session.Session) -> str | None:
+    """The endpoint that the environment or the profile names in place of AWS's own."""
+    url = session.client("s3", region_name="us-east-1").meta.endpoint_url
+    host = urlsplit(url).hostname or ""
+    return None if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else url
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn what boto3 raises into a `Problem` that starts with `what` and ends with the remedy."""
+    try:
+        yield
+    except aws.ClientError as error:
+        raise Problem(f"{what}: {_remedy(error)}.") from None
+    except aws.ProfileNotFound as error:
+        raise Problem(f"{what}: {error}. Correct AWS_PROFILE, or unset it.") from None
+    except (aws.NoCredentialsError, aws.PartialCredentialsError):
+        raise Problem(
+            f"{what}: there are no AWS credentials. Set AWS_PROFILE (aws configure list-profiles "
+            "shows what there is), or run it where an instance role provides them."
+        ) from None
+    except (aws.CredentialRetrievalError, aws.SSOError, aws.UnauthorizedSSOTokenError) as error:
+        raise Problem(f"{what}: {error}. Log in again (aws sso login).") from None
+    except (aws.EndpointConnectionError, aws.ConnectTimeoutError, aws.ConnectionClosedError) as error:
+        raise Problem(
+            f"{what}: {error} Check the network and AWS_ENDPOINT_URL_S3, then run it again."
+        ) from None
+    except (aws.BotoCoreError, aws.HTTPClientError) as error:
+        raise Problem(f"{what}: {error}. Run it again when that is mended.") from None
+
+
+def _code(error: aws.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _remedy(error: aws.ClientError) -> str:
+    code = _code(error)
+    message = error.response.get("Error", {}).get("Message", "")
+    remedies = {
+        "NoSuchBucket": "there is no such bucket; create it, or correct its name",
+        "NoSuchKey": "the object is gone, or was never there; run it again to list afresh",
+        "404": "it is not there; create it, or correct its name",
+        "AccessDenied": "access is denied; this needs s3:ListBucket and s3:GetObject on the "
+        "source, s3:PutObject on the destination, and the right AWS_PROFILE",
+        "403": "access is denied; check AWS_PROFILE and the bucket's policy",
+        "PermanentRedirect": "the bucket lies in another region; set AWS_REGION to it",
+        "301": "the bucket lies in another region; set AWS_REGION to it",
+        "AuthorizationHeaderMalformed": "the bucket lies in another region; set AWS_REGION to it",
+        "IllegalLocationConstraintException": "the bucket lies in another region; set AWS_REGION",
+        "ExpiredToken": "the credentials have expired; log in again",
+        "InvalidAccessKeyId": "AWS does not know this access key; check AWS_PROFILE",
+        "SignatureDoesNotMatch": "the secret key is wrong; check AWS_PROFILE",
+        "RequestTimeTooSkewed": "this machine's clock is wrong; set it",
+        "SlowDown": "S3 asks to slow down, still after many tries; run it again later",
+    }
+    return remedies.get(code, f"S3 answers {code} ({message}); mend that and run it again")
+
+
