@@ -9,21 +9,26 @@ what the objects hold.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tasks.problem import Problem
+
+if TYPE_CHECKING:
+    from tasks.storage.address import BulkSource, Credentials
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """One object of a listing: its key below the root, size in bytes, and version tag.
 
-    The tag is S3's ETag; in a folder it is the time of the last change, in nanoseconds.
+    The tag is S3's ETag; in a folder it is the time of the last change, in nanoseconds. `written`
+    is when the object was last written, in seconds since the epoch.
     """
 
     key: str
     size: int
     etag: str
+    written: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +55,10 @@ class Root(Protocol):
     def check_writable(self) -> None:
         """Raises `Problem` unless an object can be written below the root."""
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
         """Every object whose key starts with `prefix`, in key order."""
 
-    def list_top(self) -> Iterator[StoredObject]:
+    def top_objects(self) -> Iterator[StoredObject]:
         """Every object directly below the root, in key order; none where there is no root yet."""
 
     def first_key(self, prefix: str, after: str) -> str | None:
@@ -70,6 +75,12 @@ class Root(Protocol):
 
     def stream(self, key: str) -> Iterator[bytes]:
         """The bytes of an object in chunks; raises `Problem` if missing."""
+
+    def bulk_source(self) -> "BulkSource":
+        """How converter processes find this root."""
+
+    def credentials(self) -> "Credentials | None":
+        """AWS credentials as of now, for converter processes; None for a folder."""
 
     def write(self, key: str, data: bytes) -> None:
         """Write a small object, whole or not at all."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tasks.problem import Problem
 from tasks.storage import StoredObject
+from tasks.storage.address import BulkSource, Credentials
 
 _CHUNK_BYTES = 1 << 20
 
@@ -38,7 +39,7 @@ class Folder:
             probe.touch()
             probe.unlink()
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
         folder, names = self._sorted_names(prefix)
         start = prefix.rpartition("/")[2]
         for name in names[bisect.bisect_left(names, start) :]:
@@ -48,8 +49,8 @@ class Folder:
             if found is not None:
                 yield found
 
-    def list_top(self) -> Iterator[StoredObject]:
-        yield from self.list("")
+    def top_objects(self) -> Iterator[StoredObject]:
+        yield from self.objects("")
 
     def first_key(self, prefix: str, after: str) -> str | None:
         folder, names = self._sorted_names(prefix)
@@ -74,6 +75,12 @@ class Folder:
         with _explained(self.path / key, "read"), (self.path / key).open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
+
+    def bulk_source(self) -> BulkSource:
+        return BulkSource(self.url, folder=self.path)
+
+    def credentials(self) -> Credentials | None:
+        return None
 
     def write(self, key: str, data: bytes) -> None:
         with self._whole_or_not(key) as hidden:
@@ -125,7 +132,7 @@ class Folder:
         if not path.is_file():
             return None
         key = path.relative_to(self.path).as_posix()
-        return StoredObject(key, stat.st_size, str(stat.st_mtime_ns))
+        return StoredObject(key, stat.st_size, str(stat.st_mtime_ns), stat.st_mtime)
 
 
 def sync_to_disk(path: Path) -> None:

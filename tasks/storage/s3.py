@@ -22,6 +22,7 @@ from botocore.config import Config
 
 from tasks.problem import Problem
 from tasks.storage import StoredObject
+from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.checksum import PART_BYTES, base64_of, combine, parts_of
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ class S3Prefix:
             upload = client.create_multipart_upload(Bucket=self.bucket, Key=key)
             client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload["UploadId"])
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
         yield from self._list(Prefix=self.key(prefix))
 
-    def list_top(self) -> Iterator[StoredObject]:
+    def top_objects(self) -> Iterator[StoredObject]:
         yield from self._list(Prefix=self.prefix, Delimiter="/")
 
     def _list(self, **where: str) -> Iterator[StoredObject]:
@@ -78,8 +79,12 @@ class S3Prefix:
             )
             for page in pages:
                 for item in page.get("Contents", []):
-                    key = item["Key"].removeprefix(self.prefix)
-                    yield StoredObject(key, item["Size"], item["ETag"].strip('"'))
+                    yield StoredObject(
+                        item["Key"].removeprefix(self.prefix),
+                        item["Size"],
+                        item["ETag"].strip('"'),
+                        item["LastModified"].timestamp(),
+                    )
 
     def first_key(self, prefix: str, after: str) -> str | None:
         with explained(f"{self.url} cannot be listed"):
@@ -100,7 +105,8 @@ class S3Prefix:
                 if _code(error) in ("404", "NoSuchKey", "NotFound"):
                     return None
                 raise
-        return StoredObject(key, head["ContentLength"], head["ETag"].strip('"'))
+        etag, written = head["ETag"].strip('"'), head["LastModified"].timestamp()
+        return StoredObject(key, head["ContentLength"], etag, written)
 
     def stored_sha256(self, key: str) -> str | None:
         with explained(f"{self.url}/{key} cannot be looked at"):
@@ -122,6 +128,23 @@ class S3Prefix:
         with explained(f"{self.url}/{key} cannot be read"):
             body = self.client.get_object(Bucket=self.bucket, Key=self.key(key))["Body"]
             yield from body.iter_chunks(_CHUNK_BYTES)
+
+    def bulk_source(self) -> BulkSource:
+        return BulkSource(
+            self.url,
+            bucket=self.bucket,
+            prefix=self.prefix,
+            region=self.client.meta.region_name,
+            endpoint=_endpoint_override(_session_of_process(os.getpid())),
+        )
+
+    def credentials(self) -> Credentials | None:
+        with explained(f"{self.url} cannot be read"):
+            found = _session_of_process(os.getpid()).get_credentials()
+            if found is None:
+                raise aws.NoCredentialsError
+            now = found.get_frozen_credentials()
+        return Credentials(now.access_key or "", now.secret_key or "", now.token)
 
     def write(self, key: str, data: bytes) -> None:
         with explained(f"{self.url}/{key} cannot be written"):
@@ -231,9 +254,14 @@ def _impatient_client(pid: int) -> "S3Client":
     return _make_client(max_attempts=2)
 
 
+@functools.lru_cache(maxsize=1)
+def _session_of_process(pid: int) -> boto3.session.Session:
+    return boto3.session.Session()
+
+
 def _make_client(max_attempts: int) -> "S3Client":
     with explained("S3 cannot be reached"):
-        session = boto3.session.Session()
+        session = _session_of_process(os.getpid())
         endpoint = _endpoint_override(session)
         config = Config(
             retries={"mode": "standard", "total_max_attempts": max_attempts},

@@ -1,0 +1,172 @@
+"""One converter process: hours of raw snapshots in, gzip members out, over one connection.
+
+Started by `tasks.bustimes.conversion` as ``python -m tasks.bustimes.converter FD``. A thread
+fetches the next hour while this one is converted, so that network and processor work at the same
+time. The process holds two hours in memory at most, never forks, and ends by itself when the other
+end of the connection closes, however that came about: a killed parent leaves nothing running.
+"""
+
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tasks.bustimes.hour import ConvertedHour, convert
+from tasks.bustimes.listing import ListedSnapshot
+from tasks.problem import Problem
+from tasks.storage.address import BulkSource, Credentials
+from tasks.storage.bulk import BulkReader
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What holds for all hours; the first message. Refused bodies are left in `refused_folder`."""
+
+    source: BulkSource
+    reads_at_once: int
+    max_snapshot_bytes: int
+    order: str
+    level: int
+    refused_folder: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """One hour to convert; every later message."""
+
+    number: int
+    snapshots: list[ListedSnapshot]
+    credentials: Credentials | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an hour could not be converted; `is_problem` where a person can mend it."""
+
+    message: str
+    is_problem: bool
+
+
+Answer = tuple[int, ConvertedHour | Failure]
+_Fetched = tuple[Job, list[bytes] | Failure]
+
+
+class Converter:
+    """The process, but for starting and ending it."""
+
+    def __init__(self, connection: "Connection[Answer, Setup | Job]") -> None:
+        setup = connection.recv()
+        assert isinstance(setup, Setup)
+        self._connection = connection
+        self._setup = setup
+        self._reader = BulkReader(setup.source, setup.reads_at_once)
+        self._fetched: queue.Queue[_Fetched | None] = queue.Queue(maxsize=1)
+
+    def run(self) -> None:
+        """Convert until the connection closes."""
+        threading.Thread(target=self._fetch_all, daemon=True).start()
+        while (fetched := self._fetched.get()) is not None:
+            job, bodies = fetched
+            answer = bodies if isinstance(bodies, Failure) else self._convert(job, bodies)
+            self._connection.send((job.number, answer))
+
+    def _fetch_all(self) -> None:
+        while True:
+            try:
+                job = self._connection.recv()
+            except (EOFError, OSError):
+                self._fetched.put(None)
+                return
+            assert isinstance(job, Job)
+            self._fetched.put((job, self._fetch(job)))
+
+    def _fetch(self, job: Job) -> list[bytes] | Failure:
+        wanted = [one.stored for one in job.snapshots if not self._is_too_large(one)]
+        try:
+            for snapshot in job.snapshots:
+                if self._is_too_large(snapshot):
+                    self._keep_large(snapshot, job.credentials)
+            return self._reader.read(wanted, job.credentials)
+        except Exception as error:
+            return _failure(error)
+
+    def _convert(self, job: Job, bodies: list[bytes]) -> ConvertedHour | Failure:
+        readable = [one for one in job.snapshots if not self._is_too_large(one)]
+        try:
+            named = [
+                (one.stored.key, one.time, body)
+                for one, body in zip(readable, bodies, strict=True)
+            ]
+            hour = convert(named, self._setup.order, self._setup.level)
+            body_of = {key: body for key, _, body in named} if hour.refused else {}
+            for key, _ in hour.refused:
+                self._refused_path(key).write_bytes(body_of[key])
+            return self._with_large(hour, job)
+        except Exception as error:
+            return _failure(error)
+
+    def _with_large(self, hour: ConvertedHour, job: Job) -> ConvertedHour:
+        """The hour with its too large snapshots counted and named among the refused."""
+        large = [one.stored for one in job.snapshots if self._is_too_large(one)]
+        if not large:
+            return hour
+        limit = self._setup.max_snapshot_bytes >> 20
+        reason = "it is {:,.1f} MB long, and max_snapshot_mb is {}"
+        return ConvertedHour(
+            member=hour.member,
+            lines=hour.lines,
+            uncompressed_bytes=hour.uncompressed_bytes,
+            snapshots=hour.snapshots + len(large),
+            raw_bytes=hour.raw_bytes + sum(one.size for one in large),
+            refused=sorted(
+                [
+                    *hour.refused,
+                    *((one.key, reason.format(one.size / (1 << 20), limit)) for one in large),
+                ]
+            ),
+            tokenized=hour.tokenized,
+        )
+
+    def _is_too_large(self, snapshot: ListedSnapshot) -> bool:
+        return snapshot.stored.size > self._setup.max_snapshot_bytes
+
+    def _keep_large(self, snapshot: ListedSnapshot, credentials: Credentials | None) -> None:
+        with self._refused_path(snapshot.stored.key).open("wb") as file:
+            for chunk in self._reader.stream(snapshot.stored, credentials):
+                file.write(chunk)
+
+    def _refused_path(self, key: str) -> Path:
+        path = self._setup.refused_folder / key  # a snapshot's key: its pattern allows no ".."
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, Problem):
+        return Failure(str(error), is_problem=True)
+    if isinstance(error, OSError):
+        return Failure(f"{error.filename or 'the spool folder'}: {error.strerror}.", True)
+    return Failure("".join(traceback.format_exception(error)), is_problem=False)
+
+
+def main() -> None:
+    # Ctrl-C goes to every process of the terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection: Connection[Answer, Setup | Job] = Connection(int(sys.argv[1]))
+    try:
+        Converter(connection).run()
+    except (BrokenPipeError, ConnectionResetError, EOFError):
+        pass  # the parent is gone
+    os._exit(0)  # do not wait for reads that nobody will use
+
+
+if __name__ == "__main__":
+    # By its own name, so that what is pickled here is what the parent knows.
+    from tasks.bustimes import converter
+
+    converter.main()

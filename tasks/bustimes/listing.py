@@ -1,0 +1,95 @@
+"""Which raw snapshots a week has: listed, checked by name, in time order, with a fingerprint.
+
+A week's snapshots lie under two prefixes (``raw/`` and the root) and seven dates, which are listed
+in parallel. Only names that are a snapshot's count; everything else in the bucket is none of this
+archive's. The fingerprint covers keys, sizes and tags, so equal fingerprints mean that nothing
+came, went or changed. Reads names only, never bodies.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+
+from tasks.bustimes.snapshot import PREFIXES, time_of
+from tasks.storage import Root, StoredObject
+from tasks.weeks import Week
+
+FIRST_WEEK = Week(2016, 49)
+"""The week of TriMet's first snapshot."""
+
+_LISTS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSnapshot:
+    """One raw snapshot: where it is, and its UTC time."""
+
+    stored: StoredObject
+    time: dt.datetime
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The raw snapshots of one week, in time order."""
+
+    week: Week
+    snapshots: list[ListedSnapshot]
+
+    @property
+    def raw_bytes(self) -> int:
+        return sum(snapshot.stored.size for snapshot in self.snapshots)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over every key, size and tag."""
+        digest = hashlib.sha256()
+        for snapshot in self.snapshots:
+            stored = snapshot.stored
+            digest.update(f"{stored.key}\t{stored.size}\t{stored.etag}\n".encode())
+        return digest.hexdigest()
+
+    def by_hour(self) -> list[list[ListedSnapshot]]:
+        """The snapshots of each hour that has any."""
+        return [list(hour) for _, hour in groupby(self.snapshots, key=lambda one: _hour(one.time))]
+
+
+def list_week(source: Root, week: Week) -> Listing:
+    """Every raw snapshot of a week."""
+    prefixes = [f"{prefix}{date.isoformat()}" for prefix in PREFIXES for date in week.dates]
+    with ThreadPoolExecutor(_LISTS_AT_ONCE) as threads:
+        dates = threads.map(lambda prefix: _snapshots_of(source.objects(prefix)), prefixes)
+        snapshots = [snapshot for date in dates for snapshot in date]
+    snapshots.sort(key=lambda snapshot: (snapshot.time, snapshot.stored.key))
+    return Listing(week, snapshots)
+
+
+def weeks_with_snapshots(source: Root, weeks: Iterable[Week]) -> set[Week]:
+    """Those of the weeks that have at least one raw snapshot: one small request for most."""
+    weeks = list(weeks)
+    with ThreadPoolExecutor(_LISTS_AT_ONCE) as threads:
+        has_any = threads.map(lambda week: _has_snapshots(source, week), weeks)
+        return {week for week, has in zip(weeks, has_any, strict=True) if has}
+
+
+def _has_snapshots(source: Root, week: Week) -> bool:
+    for prefix in PREFIXES:
+        first = source.first_key(prefix, after=f"{prefix}{week.monday.isoformat()}")
+        if first is None or first >= f"{prefix}{week.end.date().isoformat()}":
+            continue
+        # A name that merely looks like one: only the whole listing tells.
+        if time_of(first) is not None or list_week(source, week).snapshots:
+            return True
+    return False
+
+
+def _snapshots_of(stored: Iterable[StoredObject]) -> list[ListedSnapshot]:
+    return [
+        ListedSnapshot(one, time) for one in stored if (time := time_of(one.key)) is not None
+    ]
+
+
+def _hour(time: dt.datetime) -> dt.datetime:
+    return time.replace(minute=0, second=0)

@@ -1,0 +1,35 @@
+"""How many snapshots a run may refuse: one count for all its processes.
+
+The count lives in shared memory made before luigi forks its workers, so that `max_errors` holds
+for the run and not for each week. It starts at nought with every run.
+"""
+
+import multiprocessing
+
+from tasks.problem import Problem
+
+
+class RefusalCount:
+    """Refused snapshots of this run, counted against `max_errors`."""
+
+    def __init__(self) -> None:
+        self._count = multiprocessing.Value("q", 0)
+
+    def add(self, refused: list[tuple[str, str]], max_errors: int) -> None:
+        """Count (key, reason) pairs; raises `Problem` once there are more than `max_errors`."""
+        with self._count.get_lock():
+            self._count.value += len(refused)
+        self.check(max_errors, refused)
+
+    def check(self, max_errors: int, latest: list[tuple[str, str]] | None = None) -> None:
+        """Raises `Problem` where the run has refused more than `max_errors` already."""
+        count = self._count.value
+        if count <= max_errors:
+            return
+        example = f" The last one: {latest[-1][0]}, because {latest[-1][1]}." if latest else ""
+        raise Problem(
+            f"The run stops: {count:,} snapshots could not be read, and max_errors allows "
+            f"{max_errors:,}.{example} Look at it; if such objects are to be expected, give "
+            f"MAX_ERRORS={max(count * 2, 1000)}: they are set aside under _refused/ and named in "
+            "the manifest."
+        )

@@ -1,0 +1,263 @@
+"""A week's file: converted into the spool folder, then published to the destination.
+
+The spool is a folder on this machine, with a folder for each destination and in it one for each
+week under way. `finish` leaves there a complete week file with its manifest beside it, which is
+written last and so means "complete"; `publish` sends refused objects, the manifest and the week
+file, in this order, and clears the week's folder only when the destination has confirmed them. A
+crash anywhere leaves either nothing that counts, or a finished week that the next run publishes
+without converting again. A week is worked on under a lock, by one process of a machine at a time.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.bustimes import manifest as manifests
+from tasks.bustimes.conversion import convert_hours
+from tasks.bustimes.converter import Setup
+from tasks.bustimes.hour import ConvertedHour
+from tasks.bustimes.listing import Listing
+from tasks.bustimes.manifest import HourOfFile, Manifest, OutputFile, RefusedSnapshot
+from tasks.compression import gzip_member
+from tasks.problem import Problem
+from tasks.settings import Settings
+from tasks.storage import Root
+from tasks.storage.checksum import RunningChecksum
+from tasks.storage.folder import sync_to_disk
+from tasks.weeks import Week
+
+OnHour = Callable[[ConvertedHour], None]
+"""Called with each converted hour, in order; may raise `Problem` to end the conversion."""
+
+
+@dataclass(frozen=True)
+class Spool:
+    """Where finished weeks wait on their way to one destination."""
+
+    folder: Path
+    destination: str
+
+    @property
+    def place(self) -> Path:
+        """The folder of this destination: readable, and never the same for two of them."""
+        readable = re.sub(r"[^A-Za-z0-9.]+", "_", self.destination).strip("_")[-60:]
+        unique = hashlib.sha256(self.destination.encode()).hexdigest()[:8]
+        return self.folder / f"{readable}-{unique}"
+
+    def week(self, week: Week) -> "SpooledWeek":
+        return SpooledWeek(self.place / week.label, week)
+
+    def waiting(self) -> list["SpooledWeek"]:
+        """The finished weeks that wait to be published, in order."""
+        weeks = []
+        for folder in sorted(self.place.glob("*-W*")) if self.place.is_dir() else []:
+            with contextlib.suppress(Problem):
+                spooled = self.week(Week.parse(folder.name))
+                if spooled.is_finished():
+                    weeks.append(spooled)
+        return weeks
+
+    @contextlib.contextmanager
+    def lock(self, week: Week) -> Iterator[None]:
+        """Hold the week against other processes of this machine; waits for them."""
+        with _explained(self.place):
+            self.place.mkdir(parents=True, exist_ok=True)
+            file = (self.place / f"{week}.lock").open("w")
+        with file:  # closing it, or dying, gives the lock back
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+@dataclass(frozen=True)
+class SpooledWeek:
+    """One week's folder in the spool."""
+
+    folder: Path
+    week: Week
+
+    @property
+    def file(self) -> Path:
+        return self.folder / manifests.file_of(self.week)
+
+    @property
+    def manifest_file(self) -> Path:
+        return self.folder / "manifest.json"
+
+    @property
+    def refused_folder(self) -> Path:
+        return self.folder / "refused"
+
+    def is_finished(self) -> bool:
+        return self.manifest_file.exists()
+
+    def manifest(self) -> Manifest:
+        return manifests.from_bytes(self.manifest_file.read_bytes(), str(self.manifest_file))
+
+    def is_of(self, listing: Listing, week_over: bool, settings: Settings) -> bool:
+        """Whether it is finished, and converting again would give the same."""
+        if not self.is_finished():
+            return False
+        kept = self.manifest()
+        return (kept.listing_sha256, kept.week_over, kept.order, kept.compression_level) == (
+            listing.fingerprint,
+            week_over,
+            settings.order,
+            settings.compression_level,
+        )
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def finish(
+    listing: Listing,
+    week_over: bool,
+    source: Root,
+    spooled: SpooledWeek,
+    settings: Settings,
+    processes: int,
+    on_hour: OnHour,
+) -> Manifest:
+    """Convert a week into the spool folder, and describe it; returns its manifest.
+
+    `listing` must not be empty. Raises `Problem`; then nothing in the folder counts as finished.
+    """
+    with _explained(spooled.folder):
+        spooled.clear()
+        spooled.refused_folder.mkdir(parents=True)
+        setup = Setup(
+            source=source.bulk_source(),
+            reads_at_once=settings.reads_at_once,
+            max_snapshot_bytes=settings.max_snapshot_mb << 20,
+            order=settings.order,
+            level=settings.compression_level,
+            refused_folder=spooled.refused_folder,
+        )
+        hours = listing.by_hour()
+        converted = convert_hours(hours, setup, processes, source.credentials)
+        names = [hour[0].time.strftime("%Y-%m-%dT%H") for hour in hours]
+        writer = _WeekWriter(spooled.file)
+        with contextlib.closing(converted), writer:
+            for name, hour in zip(names, converted, strict=True):
+                writer.write(name, hour)
+                on_hour(hour)
+            if not writer.lines:
+                writer.write_empty(settings.compression_level)
+        manifest = _describe(listing, week_over, settings, writer)
+        hidden = spooled.manifest_file.with_suffix(".tmp")
+        hidden.write_bytes(manifest.to_bytes())
+        for path in (spooled.file, hidden):
+            sync_to_disk(path)
+        hidden.replace(spooled.manifest_file)
+        sync_to_disk(spooled.folder)
+    return manifest
+
+
+def publish(spooled: SpooledWeek, destination: Root) -> Manifest:
+    """Send a finished week to the destination, then clear its folder; returns its manifest."""
+    manifest = spooled.manifest()
+    for refused in manifest.refused:
+        kept = spooled.refused_folder / refused.key
+        destination.write_file(manifests.refused_key_of(spooled.week, refused.key), kept)
+    destination.write(manifests.key_of(spooled.week), spooled.manifest_file.read_bytes())
+    destination.write_file(manifests.file_of(spooled.week), spooled.file)
+    spooled.clear()
+    return manifest
+
+
+class _WeekWriter:
+    """The week file while it grows: members, checksums and where each hour lies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._checksum = RunningChecksum()
+        self._offset = 0
+        self.lines = 0
+        self.uncompressed_bytes = 0
+        self.tokenized = 0
+        self.hours: list[HourOfFile] = []
+        self.refused: list[tuple[str, str]] = []
+
+    def __enter__(self) -> "_WeekWriter":
+        self._file = self._path.open("wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, name: str, hour: ConvertedHour) -> None:
+        self._append(hour.member)
+        self.hours.append(
+            HourOfFile(
+                hour=name,
+                snapshots=hour.snapshots,
+                lines=hour.lines,
+                offset=self._offset - len(hour.member),
+                bytes=len(hour.member),
+            )
+        )
+        self.lines += hour.lines
+        self.uncompressed_bytes += hour.uncompressed_bytes
+        self.tokenized += hour.tokenized
+        self.refused += hour.refused
+
+    def write_empty(self, level: int) -> None:
+        """Even a week of empty snapshots only is a gzip file."""
+        self._append(gzip_member(b"", level))
+
+    def output(self) -> OutputFile:
+        checksum = self._checksum.result()
+        return OutputFile(
+            file=self._path.name,
+            bytes=checksum.size,
+            uncompressed_bytes=self.uncompressed_bytes,
+            lines=self.lines,
+            sha256=checksum.sha256,
+            s3_sha256=checksum.s3_sha256,
+        )
+
+    def _append(self, data: bytes) -> None:
+        self._file.write(data)
+        self._checksum.update(data)
+        self._offset += len(data)
+
+
+def _describe(
+    listing: Listing, week_over: bool, settings: Settings, writer: _WeekWriter
+) -> Manifest:
+    size_of = {one.stored.key: one.stored.size for one in listing.snapshots}
+    return Manifest(
+        week=listing.week.label,
+        week_over=week_over,
+        order=settings.order,
+        compression_level=settings.compression_level,
+        snapshots=len(listing.snapshots),
+        raw_bytes=listing.raw_bytes,
+        records=writer.lines,
+        tokenized=writer.tokenized,
+        first_snapshot=listing.snapshots[0].time.isoformat(),
+        last_snapshot=listing.snapshots[-1].time.isoformat(),
+        listing_sha256=listing.fingerprint,
+        refused=[RefusedSnapshot(key, size_of[key], reason) for key, reason in writer.refused],
+        output=writer.output(),
+        hours=writer.hours,
+    )
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """What goes wrong on the spool's disk, in words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "the disk is full: free some space, or set spool to a folder elsewhere"
+        else:
+            remedy = f"{error.strerror}: mend that, or set spool to another folder"
+        raise Problem(f"The spool folder {folder} cannot be written, {remedy}.") from None
