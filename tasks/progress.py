@@ -6,11 +6,10 @@ its own below. Knows nothing of what the units are; draws on stderr only, so tha
 piped.
 """
 
-import contextlib
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from tqdm import tqdm
 
@@ -46,16 +45,9 @@ class RunProgress:
                 leave=False,
             )
 
-    @contextlib.contextmanager
-    def unit(self, name: str, total: int, report: Report) -> Iterator["UnitProgress"]:
-        """One unit of `total` steps; `report` is called about twice a second, and at the end."""
-        slot = self._take_slot()
-        unit = UnitProgress(self, name, total, slot, report)
-        try:
-            yield unit
-        finally:
-            unit.close()
-            self._shares[slot] = -1.0
+    def unit(self, name: str, total: int, noun: str, report: Report) -> "UnitProgress":
+        """One unit of `total` steps called `noun`; `report` is called about twice a second."""
+        return UnitProgress(self, name, total, noun, self._take_slot(), report)
 
     def finished(self, sentence: str) -> None:
         """A unit is done: say so, with where the whole run stands."""
@@ -93,6 +85,9 @@ class RunProgress:
     def set_share(self, slot: int, share: float) -> None:
         self._shares[slot] = share
 
+    def free_slot(self, slot: int) -> None:
+        self._shares[slot] = -1.0
+
     def _done(self) -> float:
         return self._finished.value + sum(share for share in self._shares[:] if share > 0)
 
@@ -108,9 +103,9 @@ class UnitProgress:
     """One unit under way."""
 
     def __init__(
-        self, run: RunProgress, name: str, total: int, slot: int, report: Report
+        self, run: RunProgress, name: str, total: int, noun: str, slot: int, report: Report
     ) -> None:
-        self._run, self._name, self._total = run, name, total
+        self._run, self._name, self._total, self._noun = run, name, total, noun
         self._slot, self._report = slot, report
         self._started = self._reported = self._printed = time.monotonic()
         self._steps = self._records = self._bytes = 0
@@ -145,7 +140,7 @@ class UnitProgress:
             self._run.say(f"{self._name}  {share:4.0%}  {self.sentence()}")
 
     def sentence(self) -> str:
-        """Snapshots and records done, MB/s and ETA."""
+        """Steps and records done, MB/s and ETA."""
         return f"{self._figures()}, ETA {self._eta()}"
 
     @property
@@ -153,13 +148,14 @@ class UnitProgress:
         return time.monotonic() - self._started
 
     def close(self) -> None:
+        self._run.free_slot(self._slot)
         if self._bar is not None:
             self._bar.close()
 
     def _figures(self) -> str:
         rate = self._bytes / max(self.seconds, 1e-9)
         return (
-            f"{self._steps:,} of {figures.count(self._total, 'snapshot')}, "
+            f"{self._steps:,} of {figures.count(self._total, self._noun)}, "
             f"{figures.count(self._records, 'record')}, {figures.size(rate)}/s"
         )
 

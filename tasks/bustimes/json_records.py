@@ -58,7 +58,7 @@ def must_be_utf8(text: bytes) -> None:
 
 
 def _split_by_tokens(text: str) -> Iterator[bytes]:
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    decoder = json.JSONDecoder(parse_int=str, parse_constant=_refuse_constant)
     try:
         if not isinstance(decoder.decode(text), list):
             raise NotRecords(f"it is {_kind(text.encode())}, not a list of records")

@@ -66,23 +66,39 @@ def list_week(source: Root, week: Week) -> Listing:
     return Listing(week, snapshots)
 
 
-def weeks_with_snapshots(source: Root, weeks: Iterable[Week]) -> set[Week]:
-    """Those of the weeks that have at least one raw snapshot: one small request for most."""
-    weeks = list(weeks)
+def weeks_with_snapshots(source: Root, weeks: list[Week]) -> set[Week]:
+    """Those of the weeks that have at least one raw snapshot.
+
+    Costs one small request for each that has, and one for each stretch of weeks that have not.
+    """
+    weeks = sorted(weeks)
+    stretch = -(-len(weeks) // _LISTS_AT_ONCE) or 1
+    stretches = [
+        (prefix, weeks[at : at + stretch])
+        for prefix in PREFIXES
+        for at in range(0, len(weeks), stretch)
+    ]
     with ThreadPoolExecutor(_LISTS_AT_ONCE) as threads:
-        has_any = threads.map(lambda week: _has_snapshots(source, week), weeks)
-        return {week for week, has in zip(weeks, has_any, strict=True) if has}
+        found = threads.map(lambda one: _weeks_with_snapshots(source, *one), stretches)
+        return set().union(*found)
 
 
-def _has_snapshots(source: Root, week: Week) -> bool:
-    for prefix in PREFIXES:
-        first = source.first_key(prefix, after=f"{prefix}{week.monday.isoformat()}")
-        if first is None or first >= f"{prefix}{week.end.date().isoformat()}":
-            continue
-        # A name that merely looks like one: only the whole listing tells.
-        if time_of(first) is not None or list_week(source, week).snapshots:
-            return True
-    return False
+def _weeks_with_snapshots(source: Root, prefix: str, weeks: list[Week]) -> set[Week]:
+    """The same for one prefix, from each week to the first key behind its beginning."""
+    found = set()
+    at = 0
+    while at < len(weeks):
+        first = source.first_key(prefix, after=f"{prefix}{weeks[at].monday.isoformat()}")
+        if first is None:
+            break
+        while at < len(weeks) and f"{prefix}{weeks[at].end.date().isoformat()}" <= first:
+            at += 1
+        if at < len(weeks) and f"{prefix}{weeks[at].monday.isoformat()}" <= first:
+            # A name that merely looks like a snapshot's: only the whole listing tells.
+            if time_of(first) is not None or list_week(source, weeks[at]).snapshots:
+                found.add(weeks[at])
+            at += 1
+    return found
 
 
 def _snapshots_of(stored: Iterable[StoredObject]) -> list[ListedSnapshot]:

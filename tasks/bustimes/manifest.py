@@ -89,6 +89,16 @@ def file_of(week: Week) -> str:
     return f"{week}.jsonl.gz"
 
 
+def week_of(name: str) -> Week | None:
+    """The week of a week file's name, or None where the name is none."""
+    label = name.removesuffix(".jsonl.gz")
+    try:
+        week = Week.parse(label)
+    except Problem:
+        return None
+    return week if name == file_of(week) else None
+
+
 def refused_key_of(week: Week, key: str) -> str:
     """Where the bytes of a refused snapshot are kept below the destination."""
     return f"_refused/{week}/{key}"

@@ -11,6 +11,7 @@ import datetime as dt
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from tasks.bustimes import json_records, python_repr
 
@@ -20,8 +21,11 @@ PREFIXES = ("raw/bustimes__", "bustimes__")
 _KEY = re.compile(
     r"(?:raw/)?bustimes__(\d{4})-(\d\d)-(\d\d)__(\d\d)-(\d\d)-(\d\d)\.json", re.ASCII
 )
-_VEHICLE = re.compile(rb'"vehicleID":(\d{1,18})[,}]')
-_ESCAPED_VEHICLE = b'\\"vehicleID":'
+# In records a line each: at most one match in each, for it reaches to the end of the line.
+_VEHICLE = re.compile(rb'"vehicleID":(\d{1,18})[,}].*')
+# What makes a field's name look like another: an escaped quote that seems to open it, or one of its
+# own letters written as an escape.
+_ODD_NAME = re.compile(rb'\\(?:u00[4-7]|"vehicleID":)')
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 VehicleKey = int | tuple[str, str]
@@ -75,10 +79,15 @@ def read_records(body: bytes) -> Records:
     except json_records.NotRecords as error:
         cut_off = text[:1] in b"[{" and text[-1:] not in b"]}"
         raise Refused("it ends in the middle (cut off)" if cut_off else str(error)) from None
-    joined = b",".join(records)
-    if b'"snapshot_time":' in joined:
-        _must_not_have_snapshot_time(records)
-    return Records(records, _vehicles(records, joined), tokenized)
+    lines = b"\n".join(records)
+    plain_names = b"\\" not in lines or _ODD_NAME.search(lines) is None
+    try:
+        if b'"snapshot_time":' in lines or not plain_names:
+            _must_not_have_snapshot_time(records)
+        vehicles = _plain_vehicles(lines, len(records)) if plain_names else None
+        return Records(records, vehicles or [_vehicle(record) for record in records], tokenized)
+    except RecursionError:  # Python's json gives up a little earlier than the splitting does
+        raise Refused("its values are nested too deeply") from None
 
 
 def _split(text: bytes) -> tuple[list[bytes], int]:
@@ -97,8 +106,9 @@ def _split(text: bytes) -> tuple[list[bytes], int]:
 
 def _looks_like_json(text: bytes) -> bool:
     """Whether the first string starts with a double quote that has no u before it."""
-    quote = text.find(b'"', 0, 4096)
-    return quote >= 0 and b"'" not in text[:quote] and text[quote - 1 : quote] not in (b"u", b"U")
+    quote = text.find(b'"')
+    first = quote >= 0 and text.find(b"'", 0, quote) < 0
+    return first and text[quote - 1 : quote] not in (b"u", b"U")
 
 
 def _split_json(text: bytes) -> tuple[list[bytes], int]:
@@ -122,29 +132,35 @@ def _split_repr(text: bytes) -> tuple[list[bytes], int]:
         raise json_records.NotRecords(f"it is not Python's repr ({error})") from None
 
 
-def _vehicles(records: list[bytes], joined: bytes) -> list[VehicleKey]:
-    found: list[bytes] = _VEHICLE.findall(joined)
-    # One match a record, no braces but the records' own and no escaped quote before the name:
-    # then each match is a record's own field, not a part of a text or of a nested value.
-    if len(found) == len(records) == joined.count(b"{") and _ESCAPED_VEHICLE not in joined:
+def _plain_vehicles(lines: bytes, records: int) -> list[VehicleKey] | None:
+    """The sort keys of records a line each, all names plain, or None if each must be read."""
+    found: list[bytes] = _VEHICLE.findall(lines)
+    # Every record has a match, and the name once, and no braces but its own: then the match is
+    # its own and only vehicleID, not a part of a text or of a nested value.
+    if len(found) == records == lines.count(b"{") == lines.count(b'"vehicleID":'):
         return list(map(int, found))
-    return [_vehicle(record) for record in records]
+    return None
 
 
 def _vehicle(record: bytes) -> VehicleKey:
-    value = json.loads(record, parse_int=_whole_number).get("vehicleID")
+    value = _fields(record).get("vehicleID")
     if type(value) is int:
         return value
     return ("missing", "") if value is None else (type(value).__name__, json.dumps(value))
 
 
+def _fields(record: bytes) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(record, parse_int=_whole_number)
+    return fields
+
+
 def _whole_number(digits: str) -> int | str:
-    return int(digits) if len(digits) <= 18 else digits
+    return int(digits) if len(digits.removeprefix("-")) <= 18 else digits
 
 
 def _must_not_have_snapshot_time(records: list[bytes]) -> None:
     for number, record in enumerate(records, 1):
-        if "snapshot_time" in json.loads(record, parse_int=str):
+        if "snapshot_time" in _fields(record):
             raise Refused(
                 f"record {number} has a field snapshot_time of its own, which the week file adds"
             )

@@ -64,13 +64,17 @@ class Spool:
         return weeks
 
     @contextlib.contextmanager
-    def lock(self, week: Week) -> Iterator[None]:
-        """Hold the week against other processes of this machine; waits for them."""
+    def lock(self, week: Week, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Hold the week against other processes of this machine; says so where it must wait."""
         with _explained(self.place):
             self.place.mkdir(parents=True, exist_ok=True)
             file = (self.place / f"{week}.lock").open("w")
         with file:  # closing it, or dying, gives the lock back
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 

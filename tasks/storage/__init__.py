@@ -48,6 +48,8 @@ class Root(Protocol):
     """A bucket, a prefix in a bucket, or a folder."""
 
     url: str
+    keeps_checksums: bool
+    """Whether `stored_sha256` can tell; where not, reading an object is cheap."""
 
     def check_readable(self) -> None:
         """Raises `Problem` unless the root exists and may be listed."""

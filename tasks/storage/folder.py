@@ -19,6 +19,8 @@ _CHUNK_BYTES = 1 << 20
 class Folder:
     """Objects are the files below `path`; see `tasks.storage.Root` for the verbs."""
 
+    keeps_checksums = False
+
     def __init__(self, path: str) -> None:
         self.url = path
         self.path = Path(path).expanduser().absolute()

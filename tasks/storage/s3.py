@@ -35,6 +35,8 @@ _CHUNK_BYTES = 1 << 20
 class S3Prefix:
     """Objects below ``s3://bucket/prefix``; see `tasks.storage.Root` for the verbs."""
 
+    keeps_checksums = True
+
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.url = url.rstrip("/")

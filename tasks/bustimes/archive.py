@@ -1,0 +1,141 @@
+"""One archive: where its raw snapshots come from, where its weeks go, and which weeks are there.
+
+`Archive.open` reads the settings and opens both roots; `weeks_written` is the destination's one
+listing, taken again only on request, so that asking for 481 weeks costs what asking for one does.
+`convert_week` is the whole way of one week, from listing to published file. No luigi here: the
+tasks of `graph` call this, and so may a notebook.
+"""
+
+import datetime as dt
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tasks.bustimes import manifest as manifests
+from tasks.bustimes import weekfile
+from tasks.bustimes.hour import ConvertedHour
+from tasks.bustimes.listing import FIRST_WEEK, Listing, list_week
+from tasks.bustimes.manifest import Manifest
+from tasks.problem import Problem
+from tasks.settings import Settings, load
+from tasks.storage import Root, StoredObject, open_root
+from tasks.weeks import Week, chosen
+
+
+@dataclass
+class Archive:
+    """Raw snapshots at `source`, week files at `destination`."""
+
+    settings: Settings
+    source: Root
+    destination: Root
+    _written: dict[Week, StoredObject] | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(cls) -> "Archive":
+        """The archive of the settings; one for each process."""
+        return _open(os.getpid())
+
+    @property
+    def spool(self) -> weekfile.Spool:
+        return weekfile.Spool(self.settings.spool, self.destination.url)
+
+    def weeks_written(self) -> dict[Week, StoredObject]:
+        """The week files at the destination, as last listed."""
+        if self._written is None:
+            self.list_again()
+        assert self._written is not None
+        return self._written
+
+    def list_again(self) -> None:
+        """List the destination anew."""
+        written = {}
+        for stored in self.destination.top_objects():
+            week = manifests.week_of(stored.key)
+            if week is not None:
+                written[week] = stored
+        self._written = written
+
+    def manifest_bytes(self, week: Week) -> bytes | None:
+        """A week's manifest as it stands at the destination, or None where there is none."""
+        key = manifests.key_of(week)
+        return self.destination.read(key) if self.destination.find(key) else None
+
+    def manifest(self, week: Week) -> Manifest | None:
+        data = self.manifest_bytes(week)
+        name = f"{self.destination.url}/{manifests.key_of(week)}"
+        return None if data is None else manifests.from_bytes(data, name)
+
+    def has(self, week: Week, replaces: str) -> bool:
+        """Whether a week is written, by the last listing; see `WeekTask.replaces`."""
+        if week not in self.weeks_written():
+            return False
+        return not replaces or manifests.identity(self.manifest_bytes(week)) != replaces
+
+    def chosen_weeks(self, labels: str, first: str, last: str) -> list[Week]:
+        """The weeks that `weeks` (comma-separated), `from` and `to` ask for."""
+        given = [label for label in labels.replace(" ", "").split(",") if label]
+        return chosen(given, first, last, now(), FIRST_WEEK)
+
+
+@dataclass(frozen=True)
+class WeekResult:
+    """What became of a week: `manifest` is None where there were no snapshots."""
+
+    manifest: Manifest | None
+    how: str
+
+
+def convert_week(
+    archive: Archive,
+    week: Week,
+    replaces: str,
+    processes: int,
+    on_listing: Callable[[Listing], Callable[[ConvertedHour], None]],
+    say: Callable[[str], None],
+) -> WeekResult:
+    """List, convert and publish a week; goes on where an earlier run stopped.
+
+    `on_listing` is told what will be converted and returns what to call with each hour. Raises
+    `Problem`; then the destination is as it was.
+    """
+    with archive.spool.lock(week, on_wait=lambda: say(f"{week}: another run is at it; waiting.")):
+        stored = archive.destination.find(manifests.file_of(week))
+        if stored is not None and not replaces:
+            return WeekResult(archive.manifest(week), "was finished by another run")
+        listing = list_week(archive.source, week)
+        if not listing.snapshots:
+            return WeekResult(None, "has no raw snapshots")
+        spooled = archive.spool.week(week)
+        over = week.is_over(now())
+        how = "uploaded from the spool, where an earlier run had left it"
+        if not spooled.is_of(listing, over, archive.settings):
+            how = "converted"
+            on_hour = on_listing(listing)
+            weekfile.finish(
+                listing, over, archive.source, spooled, archive.settings, processes, on_hour
+            )
+        manifest = _publish(spooled, archive)
+        return WeekResult(manifest, how)
+
+
+def _publish(spooled: weekfile.SpooledWeek, archive: Archive) -> Manifest:
+    try:
+        return weekfile.publish(spooled, archive.destination)
+    except Problem as problem:
+        raise Problem(
+            f"{problem} {spooled.week} is finished and waits in {spooled.folder}: make sync, or "
+            "the next run, uploads it without converting it again."
+        ) from None
+
+
+def now() -> dt.datetime:
+    """The time by which weeks are over."""
+    return dt.datetime.now(dt.UTC)
+
+
+@functools.lru_cache(maxsize=1)
+def _open(_pid: int) -> Archive:
+    settings = load()
+    return Archive(settings, open_root(settings.source), open_root(settings.destination))

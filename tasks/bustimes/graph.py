@@ -1,0 +1,294 @@
+"""The Luigi tasks of the bustimes archive: a week, all weeks, and verify on top.
+
+`WeekTask` has one target, its week file; a week whose file is there is complete, so a run that was
+stopped or repeated goes on where it stopped. `AllWeeks` finds the weeks to do with one listing of
+the destination, `Verify` checks what came out. Thin: what a week is and how it is converted, the
+modules beside this one know.
+"""
+
+import functools
+import os
+import time
+from collections.abc import Callable
+
+import luigi
+from luigi.contrib.s3 import S3Target
+from luigi.execution_summary import LuigiStatusCode
+
+from tasks import figures, luigi_messages
+from tasks.bustimes import manifest as manifests
+from tasks.bustimes.archive import Archive, WeekResult, convert_week, now
+from tasks.bustimes.hour import ConvertedHour
+from tasks.bustimes.listing import Listing, weeks_with_snapshots
+from tasks.bustimes.refusals import RefusalCount
+from tasks.bustimes.verify import RAW_GONE, check_week, verify
+from tasks.problem import Problem
+from tasks.progress import RunProgress, UnitProgress
+from tasks.weeks import Week, chosen, ranges
+
+luigi_messages.install()
+
+_WAIT_SECONDS = 5.0
+
+
+class WeekParameter(luigi.Parameter):
+    """An ISO week, such as 2021-W45."""
+
+    def parse(self, x: str) -> Week:
+        return Week.parse(x)
+
+    def serialize(self, x: Week) -> str:
+        return str(x)
+
+
+class WeekTask(luigi.Task):
+    """One ISO week of raw snapshots as one checked file, with its manifest beside it."""
+
+    week = WeekParameter(description="the ISO week to convert, such as 2021-W45")
+    replaces = luigi.Parameter(
+        default="",
+        description="convert although there is a file, as long as its manifest is the one of this "
+        "identity (AllWeeks sets it for stale weeks)",
+    )
+
+    def output(self) -> luigi.Target:
+        archive = Archive.open()
+        name = manifests.file_of(self.week)
+        if archive.destination.url.startswith("s3://"):
+            return S3Target(f"{archive.destination.url}/{name}")
+        return luigi.LocalTarget(os.path.join(archive.destination.url, name))
+
+    def complete(self) -> bool:
+        return Archive.open().has(self.week, self.replaces)
+
+    def run(self) -> None:
+        archive, run = Archive.open(), _run()
+        chosen([self.week.label], "", "", now(), self.week)  # not in the future
+        _refusals.check(archive.settings.max_errors)
+        started = time.monotonic()
+        with _UnitOfListing(self, run) as unit:
+            result = convert_week(
+                archive,
+                self.week,
+                self.replaces,
+                processes=archive.settings.processes or _cores_for_each_worker(),
+                on_listing=unit.start,
+                say=run.say,
+            )
+        archive.list_again()
+        run.finished(_sentence(self.week, result, time.monotonic() - started))
+
+    def on_failure(self, exception: BaseException) -> str:
+        if isinstance(exception, Problem):
+            return str(exception)
+        return str(super().on_failure(exception))
+
+
+class _WeekRange:
+    """The parameters that choose weeks; without any, every finished week since 2016-W49."""
+
+    weeks = luigi.Parameter(
+        default="", description="only these ISO weeks, comma-separated: 2018-W25,2021-W45"
+    )
+    # "from" is a word of Python's, so the parameter is put in place by its name.
+    vars()["from"] = luigi.Parameter(
+        default="", description="the first ISO week of a range (default: 2016-W49)"
+    )
+    to = luigi.Parameter(
+        default="", description="the last ISO week of a range (default: the last finished one)"
+    )
+    refresh = luigi.BoolParameter(
+        default=False,
+        description="look at weeks that are there as well, and convert again those that are stale "
+        "or damaged",
+    )
+
+    def chosen_weeks(self) -> list[Week]:
+        return Archive.open().chosen_weeks(self.weeks, getattr(self, "from"), self.to)
+
+    def range_parameters(self) -> dict[str, object]:
+        names = ("weeks", "from", "to", "refresh")
+        return {name: getattr(self, name) for name in names}
+
+
+class AllWeeks(_WeekRange, luigi.WrapperTask):
+    """Every finished ISO week that has raw snapshots, or those that the parameters choose."""
+
+    def requires(self) -> list[WeekTask]:
+        return self._tasks
+
+    def complete(self) -> bool:
+        Archive.open().list_again()  # the one listing that scheduling costs
+        return bool(super().complete())
+
+    def deps(self) -> list[WeekTask]:
+        if self._has_been_scheduled:
+            Archive.open().list_again()  # weeks may have been finished on other machines
+        self._has_been_scheduled = True
+        return list(super().deps())
+
+    _has_been_scheduled = False
+
+    @functools.cached_property
+    def _tasks(self) -> list[WeekTask]:
+        """Found out once a run: a week is not dropped or added half way."""
+        archive = Archive.open()
+        weeks = self.chosen_weeks()
+        archive.source.check_readable()
+        written = archive.weeks_written()
+        missing = [week for week in weeks if week not in written]
+        found = weeks_with_snapshots(archive.source, missing)
+        gaps = [week for week in missing if week not in found]
+        tasks = [
+            WeekTask(week=week, replaces=_replaces(archive, week, self.refresh))
+            for week in weeks
+            if week in written or week in found
+        ]
+        if not tasks:
+            raise Problem(
+                f"There is nothing to convert: {archive.source.url} has no raw snapshots in "
+                f"{ranges(weeks)}. Check SOURCE and WEEKS."
+            )
+        to_do = sum(not task.complete() for task in tasks)
+        if to_do:
+            archive.destination.check_writable()
+        run = _run(to_do)
+        if gaps:
+            run.say(f"No raw snapshots, so no file: {ranges(gaps)}.")
+        done = figures.count(len(tasks) - to_do, "week")
+        run.say(f"{figures.count(to_do, 'week')} to convert, {done} done already.")
+        return tasks
+
+
+class Verify(_WeekRange, luigi.Task):
+    """Check that the weeks of AllWeeks are complete and correct; fails where they are not."""
+
+    deep = luigi.BoolParameter(default=False, description="read every byte of every week file")
+
+    def requires(self) -> AllWeeks:
+        return AllWeeks(**self.range_parameters())
+
+    def complete(self) -> bool:
+        return False  # what was true an hour ago may not be now
+
+    def run(self) -> None:
+        report = verify(Archive.open(), self.chosen_weeks(), self.deep)
+        for line in report.lines():
+            print(line, flush=True)
+        if not report.is_fine:
+            raise Problem("The archive is not as it should be; what to run is said above.")
+
+    on_failure = WeekTask.on_failure
+
+
+def run(task: luigi.Task, workers: int, scheduler_port: int | None) -> bool:
+    """Run a task and all it needs; True where everything was done.
+
+    Weeks that another run has under way are waited for, and taken over if that run dies. Without a
+    `scheduler_port` the scheduler lives in this process.
+    """
+    where = (
+        {"local_scheduler": True}
+        if scheduler_port is None
+        else {"scheduler_host": "127.0.0.1", "scheduler_port": scheduler_port}
+    )
+    global _workers
+    _workers = workers
+    said = False
+    while True:
+        result = luigi.build(
+            [task], workers=workers, detailed_summary=True, log_level="WARNING", **where
+        )
+        if result.status != LuigiStatusCode.NOT_RUN:
+            return result.status in (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY)
+        if not said:
+            _run().say("Another run has some of these weeks under way; waiting for it.")
+            said = True
+        time.sleep(_WAIT_SECONDS)
+
+
+class _UnitOfListing:
+    """Progress of one week, which begins when its listing tells how long it will be."""
+
+    def __init__(self, task: WeekTask, run: RunProgress) -> None:
+        self._task = task
+        self._run = run
+        self._unit: UnitProgress | None = None
+
+    def __enter__(self) -> "_UnitOfListing":
+        self._report(0, "listing")
+        return self
+
+    def start(self, listing: Listing) -> Callable[[ConvertedHour], None]:
+        unit = self._run.unit(
+            self._task.week.label, len(listing.snapshots), "snapshot", self._report
+        )
+        self._unit = unit
+        max_errors = Archive.open().settings.max_errors
+
+        def on_hour(hour: ConvertedHour) -> None:
+            unit.advance(hour.snapshots, hour.lines, hour.raw_bytes)
+            for key, reason in hour.refused:
+                self._run.say(f"{self._task.week}: {key} is set aside: {reason}")
+            _refusals.add(hour.refused, max_errors)
+
+        return on_hour
+
+    def __exit__(self, *_: object) -> None:
+        if self._unit is not None:
+            self._unit.close()
+
+    def _report(self, share: float, sentence: str) -> None:
+        if self._task.set_progress_percentage is not None:
+            self._task.set_progress_percentage(round(100 * share))
+        if self._task.set_status_message is not None:
+            self._task.set_status_message(sentence)
+
+
+_refusals = RefusalCount()
+_progress: RunProgress | None = None
+_workers: int | None = None
+
+
+def _run(to_do: int | None = None) -> RunProgress:
+    """The progress of this run; AllWeeks begins it, and a WeekTask alone is a run of one."""
+    global _progress
+    if _progress is None or to_do is not None:
+        _progress = RunProgress(1 if to_do is None else to_do, "week")
+    return _progress
+
+
+def _cores_for_each_worker() -> int:
+    workers = _workers or luigi.interface.core().workers
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
+def _replaces(archive: Archive, week: Week, refresh: bool) -> str:
+    """The identity of the manifest that a week's conversion should replace, if it should."""
+    stored = archive.weeks_written().get(week)
+    if stored is None:
+        return ""
+    if not refresh and stored.written >= week.end.timestamp():
+        return ""  # written when the week was over: as good as it was then
+    check = check_week(archive, week)
+    if check.is_fine and check.state != "partial":
+        return ""
+    if check.state == RAW_GONE:
+        _run(1).say(f"{week} is left as it is: {check.why}.")
+        return ""
+    if check.is_fine:
+        return ""
+    return manifests.identity(archive.manifest_bytes(week))
+
+
+def _sentence(week: Week, result: WeekResult, seconds: float) -> str:
+    manifest = result.manifest
+    if manifest is None:
+        return f"{week} {result.how}"
+    sizes = f"{figures.size(manifest.raw_bytes)} -> {figures.size(manifest.output.bytes)}"
+    return (
+        f"{week} {result.how} in {figures.duration(seconds)}: "
+        f"{figures.count(manifest.snapshots, 'snapshot')}, "
+        f"{figures.count(manifest.records, 'record')}, {sizes} "
+        f"({figures.ratio(manifest.raw_bytes, manifest.output.bytes)})"
+    )
