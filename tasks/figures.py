@@ -7,7 +7,9 @@ def size(count: float) -> str:
     """Bytes in units of 1,000, as S3's prices are: ``1.9 GB``."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if abs(count) < 1000:
-            return f"{count:,.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+            return (
+                f"{count:,.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+            )
         count /= 1000
     return f"{count:,.1f} TB"
 

@@ -10,8 +10,9 @@ import re
 
 from tasks.problem import Problem
 
-_TRACEBACK_OF_PROBLEM = re.compile(
-    rf"Traceback \(most recent call last\):\n(?:.*\n)*?{Problem.__module__}\.{Problem.__name__}: ",
+_PROBLEM_IN_TRACEBACK = re.compile(
+    rf"Traceback \(most recent call last\):\n.*^{Problem.__module__}\.{Problem.__name__}: (.*)",
+    re.DOTALL | re.MULTILINE,
 )
 
 
@@ -19,10 +20,13 @@ class _SentencesOnly(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, Problem):
-            record.msg, record.args = f"{record.getMessage().strip()}: {error}", None
+            task = record.args[-1] if isinstance(record.args, tuple) and record.args else None
+            record.msg, record.args = f"{task} failed: {error}" if task else str(error), None
             record.exc_info = record.exc_text = None
-        elif isinstance(record.msg, str) and "Traceback" in record.msg:
-            record.msg = _TRACEBACK_OF_PROBLEM.sub("", record.msg).rstrip()
+        elif isinstance(record.msg, str):
+            in_message = _PROBLEM_IN_TRACEBACK.search(record.msg)
+            if in_message:
+                record.msg, record.args = in_message[1].strip(), None
         return True
 
 

@@ -10,6 +10,8 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -33,7 +35,7 @@ class RunProgress:
         self._finished = multiprocessing.Value("q", 0)
         self._shares = multiprocessing.Array("d", _SLOTS)  # -1 is a free slot
         self._shares[:] = [-1.0] * _SLOTS
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         if in_terminal() and total:
             tqdm.set_lock(multiprocessing.RLock())
             self._bar = tqdm(
@@ -60,10 +62,7 @@ class RunProgress:
 
     def say(self, sentence: str) -> None:
         """One line of text, without disturbing the bars."""
-        if in_terminal():
-            tqdm.write(sentence, file=sys.stderr)
-        else:
-            print(sentence, file=sys.stderr, flush=True)
+        say(sentence)
 
     def eta(self) -> str:
         """The time left at the pace so far."""
@@ -89,7 +88,7 @@ class RunProgress:
         self._shares[slot] = -1.0
 
     def _done(self) -> float:
-        return self._finished.value + sum(share for share in self._shares[:] if share > 0)
+        return float(self._finished.value + sum(max(share, 0.0) for share in self._shares[:]))
 
     def _take_slot(self) -> int:
         with self._shares.get_lock():
@@ -109,7 +108,7 @@ class UnitProgress:
         self._slot, self._report = slot, report
         self._started = self._reported = self._printed = time.monotonic()
         self._steps = self._records = self._bytes = 0
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         if in_terminal():
             self._bar = tqdm(
                 total=total,
@@ -163,6 +162,27 @@ class UnitProgress:
         if not self._steps:
             return "unknown"
         return figures.duration(self.seconds * (self._total - self._steps) / self._steps)
+
+
+def say(sentence: str) -> None:
+    """One line on stderr, above the bars if there are any, and in the log if there is one."""
+    if in_terminal():
+        tqdm.write(sentence, file=sys.stderr)
+    else:
+        print(sentence, file=sys.stderr, flush=True)
+    if _log_path is not None:
+        with _log_path.open("a") as log:
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {sentence}", file=log)
+
+
+def log_to(path: Path) -> None:
+    """Keep what is said from now on in a file as well."""
+    global _log_path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _log_path = path
+
+
+_log_path: Path | None = None
 
 
 def in_terminal() -> bool:

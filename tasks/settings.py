@@ -1,8 +1,8 @@
-"""The settings of `[bustimes]` in luigi.cfg, each of which an environment variable may override.
+"""The settings of luigi.cfg, each of which an environment variable may override for one run.
 
 Knows where luigi.cfg is (LUIGI_CONFIG_PATH, else the current folder, else beside `tasks/`), which
-settings there are and what values they take. `load` promises a complete, checked `Settings` or a
-`Problem` that names the setting. Nothing else reads luigi.cfg, luigi itself aside.
+settings there are and what values they take. `load` and `load_local` promise complete, checked
+settings or a `Problem` that names the setting. Nothing else reads luigi.cfg, luigi itself aside.
 """
 
 import configparser
@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tasks.compression import LEVELS
 from tasks.problem import Problem
 
-SECTION = "bustimes"
 PROJECT = Path(__file__).resolve().parent.parent
+_Section = TypeVar("_Section", "Settings", "LocalSettings")
 ORDERS = ("vehicle", "snapshot")
 
 
@@ -35,31 +36,50 @@ class Settings:
     spot_checks: int
 
 
+@dataclass(frozen=True)
+class LocalSettings:
+    """What `[local]` holds: where the services of this machine listen, on 127.0.0.1."""
+
+    s3_port: int
+    luigid_port: int
+
+
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of luigi.cfg, overridden by BUSTIMES_<SETTING> variables that are not empty."""
+    """`[bustimes]`, overridden by BUSTIMES_<SETTING> variables that are not empty."""
+    return _load(Settings, "bustimes", environment)
+
+
+def load_local(environment: Mapping[str, str] = os.environ) -> LocalSettings:
+    """`[local]`, overridden by LOCAL_<SETTING> variables that are not empty."""
+    return _load(LocalSettings, "local", environment)
+
+
+def _load(kind: type[_Section], section: str, environment: Mapping[str, str]) -> _Section:
     path = config_path(environment)
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(path)
-        given = dict(parser[SECTION]) if parser.has_section(SECTION) else {}
+        given = dict(parser[section]) if parser.has_section(section) else {}
     except configparser.Error as error:
         raise Problem(f"{path} cannot be read: {error}") from None
-    values: dict[str, object] = {}
-    for field in fields(Settings):
-        variable = variable_of(field.name)
-        text = environment.get(variable, "").strip()
-        where = variable if text else f"{field.name} in [{SECTION}] of {path}"
-        text = text or given.pop(field.name, "").strip()
-        given.pop(field.name, None)
-        if not text:
-            raise Problem(f"{field.name} is not set: give it in [{SECTION}] of {path}.")
-        values[field.name] = _READERS[field.name](text, where)
-    if given:
+    names = [field.name for field in fields(kind)]
+    unknown = sorted(set(given) - set(names))
+    if unknown:
         raise Problem(
-            f"[{SECTION}] of {path} has settings that do not exist: {', '.join(sorted(given))}. "
-            f"There are: {', '.join(field.name for field in fields(Settings))}."
+            f"[{section}] of {path} has settings that do not exist: {', '.join(unknown)}. "
+            f"There are: {', '.join(names)}."
         )
-    return Settings(**values)  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name in names:
+        variable = variable_of(section, name)
+        overriding = environment.get(variable, "").strip()
+        text = overriding or given.get(name, "").strip()
+        if not text:
+            raise Problem(f"{name} is not set: give it in [{section}] of {path}.")
+        values[name] = _READERS[name](
+            text, variable if overriding else f"{name} in [{section}] of {path}"
+        )
+    return kind(**values)
 
 
 def config_path(environment: Mapping[str, str] = os.environ) -> Path:
@@ -71,9 +91,9 @@ def config_path(environment: Mapping[str, str] = os.environ) -> Path:
     return here.absolute() if here.exists() else PROJECT / "luigi.cfg"
 
 
-def variable_of(setting: str) -> str:
+def variable_of(section: str, setting: str) -> str:
     """The environment variable that overrides a setting for one run."""
-    return f"{SECTION}_{setting}".upper()
+    return f"{section}_{setting}".upper()
 
 
 def _whole_number(low: int, high: int) -> Callable[[str, str], int]:
@@ -115,4 +135,6 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "processes": _whole_number(0, 256),
     "reads_at_once": _whole_number(1, 512),
     "spot_checks": _whole_number(0, 1000),
+    "s3_port": _whole_number(1, 65535),
+    "luigid_port": _whole_number(1, 65535),
 }

@@ -29,7 +29,7 @@ class Week:
         match = _LABEL.fullmatch(label.strip())
         if match is None:
             raise Problem(
-                f"{label!r} is not an ISO week: write the year, -W and two digits, such as 2021-W45."
+                f"{label!r} is not an ISO week: write the year, -W and two digits, as in 2021-W45."
             )
         year, number = int(match[1]), int(match[2])
         try:
@@ -100,16 +100,14 @@ def span(first: Week, last: Week) -> Iterator[Week]:
 
 
 def ranges(weeks: list[Week]) -> str:
-    """Weeks as a person writes them, neighbours drawn together: ``2021-W45, 2022-W01 to 2022-W03``."""
+    """Weeks in words, neighbours drawn together: ``2021-W45, 2022-W01 to 2022-W03``."""
     runs: list[list[Week]] = []
     for week in sorted(weeks):
         if runs and runs[-1][-1].next == week:
             runs[-1].append(week)
         else:
             runs.append([week])
-    return ", ".join(
-        run[0].label if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs
-    )
+    return ", ".join(run[0].label if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
 def chosen(
@@ -143,5 +141,5 @@ def chosen(
 def _must_have_begun(week: Week, current: Week) -> None:
     if week > current:
         raise Problem(
-            f"{week} lies in the future (this is {current}): only weeks that have begun hold snapshots."
+            f"{week} lies in the future (this is {current}): choose weeks that have begun."
         )

@@ -120,6 +120,13 @@ def convert_week(
         return WeekResult(manifest, how)
 
 
+def publish_waiting(archive: Archive, spooled: weekfile.SpooledWeek) -> None:
+    """Publish a finished week that waits in the spool, unless another process has done it."""
+    with archive.spool.lock(spooled.week, on_wait=lambda: None):
+        if spooled.is_finished():
+            _publish(spooled, archive)
+
+
 def _publish(spooled: weekfile.SpooledWeek, archive: Archive) -> Manifest:
     try:
         return weekfile.publish(spooled, archive.destination)

@@ -9,7 +9,7 @@ generator.
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 
@@ -28,7 +28,7 @@ def convert_hours(
     setup: Setup,
     processes: int,
     credentials: Callable[[], Credentials | None],
-) -> Iterator[ConvertedHour]:
+) -> Generator[ConvertedHour]:
     """The converted hours, in the order of `hours`.
 
     Raises `Problem` for what a person can mend (an object gone, access denied, a full disk, a

@@ -6,6 +6,7 @@ time. The process holds two hours in memory at most, never forks, and ends by it
 end of the connection closes, however that came about: a killed parent leaves nothing running.
 """
 
+import contextlib
 import os
 import queue
 import signal
@@ -99,8 +100,7 @@ class Converter:
         readable = [one for one in job.snapshots if not self._is_too_large(one)]
         try:
             named = [
-                (one.stored.key, one.time, body)
-                for one, body in zip(readable, bodies, strict=True)
+                (one.stored.key, one.time, body) for one, body in zip(readable, bodies, strict=True)
             ]
             hour = convert(named, self._setup.order, self._setup.level)
             body_of = {key: body for key, _, body in named} if hour.refused else {}
@@ -158,10 +158,8 @@ def main() -> None:
     # Ctrl-C goes to every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection: Connection[Answer, Setup | Job] = Connection(int(sys.argv[1]))
-    try:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError, EOFError):  # no parent any more
         Converter(connection).run()
-    except (BrokenPipeError, ConnectionResetError, EOFError):
-        pass  # the parent is gone
     os._exit(0)  # do not wait for reads that nobody will use
 
 

@@ -44,8 +44,10 @@ class WeekParameter(luigi.Parameter):
 class WeekTask(luigi.Task):
     """One ISO week of raw snapshots as one checked file, with its manifest beside it."""
 
-    week = WeekParameter(description="the ISO week to convert, such as 2021-W45")
-    replaces = luigi.Parameter(
+    week: Week = WeekParameter(  # type: ignore[assignment]
+        description="the ISO week to convert, such as 2021-W45"
+    )
+    replaces: str = luigi.Parameter(
         default="",
         description="convert although there is a file, as long as its manifest is the one of this "
         "identity (AllWeeks sets it for stale weeks)",

@@ -102,9 +102,7 @@ def _weeks_with_snapshots(source: Root, prefix: str, weeks: list[Week]) -> set[W
 
 
 def _snapshots_of(stored: Iterable[StoredObject]) -> list[ListedSnapshot]:
-    return [
-        ListedSnapshot(one, time) for one in stored if (time := time_of(one.key)) is not None
-    ]
+    return [ListedSnapshot(one, time) for one in stored if (time := time_of(one.key)) is not None]
 
 
 def _hour(time: dt.datetime) -> dt.datetime:

@@ -32,8 +32,9 @@ _ESCAPE = re.compile(
 )
 _NAMES = {"None": "null", "True": "true", "False": "false"}
 _LETTER_ESCAPES = {
-    **{"\\": "\\", "'": "'", '"': '"', "\n": ""},
-    **{"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"},
+    **{character: character for character in "\\'\""},
+    **dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True)),
+    "\n": "",
 }
 
 
@@ -136,6 +137,8 @@ def _unescape_one(match: re.Match[str]) -> str:
         if code > 0x10FFFF:
             raise ValueError(f"there is no character {match[0]}")
         return chr(code)
-    if letter in "xuUN\r":  # Python reads \N{name} and a \r as a line break; no repr prints them
+    if (
+        letter in "xuUN\r\0"
+    ):  # of these Python reads a named character and \r, but never prints them
         raise ValueError(f"the escape {match[0]!r} is cut off or unknown")
     return _LETTER_ESCAPES.get(letter, match[0])

@@ -18,9 +18,7 @@ from tasks.bustimes import json_records, python_repr
 PREFIXES = ("raw/bustimes__", "bustimes__")
 """What a snapshot's key starts with: under raw/, and at the root as before raw/ existed."""
 
-_KEY = re.compile(
-    r"(?:raw/)?bustimes__(\d{4})-(\d\d)-(\d\d)__(\d\d)-(\d\d)-(\d\d)\.json", re.ASCII
-)
+_KEY = re.compile(r"(?:raw/)?bustimes__(\d{4})-(\d\d)-(\d\d)__(\d\d)-(\d\d)-(\d\d)\.json", re.ASCII)
 # In records a line each: at most one match in each, for it reaches to the end of the line.
 _VEHICLE = re.compile(rb'"vehicleID":(\d{1,18})[,}].*')
 # What makes a field's name look like another: an escaped quote that seems to open it, or one of its

@@ -40,10 +40,11 @@ expires signMessage serviceDate loadPercentage latitude nextStopSeq source type 
 signMessageLong lastLocID nextLocID locationInScheduleDay newTrip longitude direction inCongestion
 routeNumber bearing garage tripID delay extraBlockID messageCode lastStopSeq vehicleID time
 offRoute"""
-_CHANGING_ON_A_TRIP = """
-bearing delay expires inCongestion lastLocID lastStopSeq latitude loadPercentage
-locationInScheduleDay longitude newTrip nextLocID nextStopSeq time"""
-_CHANGING = _CHANGING_ON_A_TRIP.split()
+_CHANGING = (  # in the course of a trip
+    *("bearing", "delay", "expires", "inCongestion", "lastLocID", "lastStopSeq", "latitude"),
+    *("loadPercentage", "locationInScheduleDay", "longitude", "newTrip", "nextLocID"),
+    *("nextStopSeq", "time"),
+)
 
 _HOUR = 3600
 _DAY_START = 12_600  # a service day lasts from 3:30 until 3:30, local time
@@ -51,6 +52,7 @@ _REPORT = 60  # seconds from one report of a vehicle to the next, whatever the s
 _DEADHEAD = 240  # seconds on the street before the first trip, without one
 _DWELL = 14  # seconds at each stop
 _DRIFT = 900  # seconds in which a delay goes in a straight line from one value to another
+_OFF, _WAITING, _DRIVING = 0, 1, 2  # without a trip, at the end of the line, on the way
 _NOISE_SIZE = 8191  # a prime: walking through the table in steps of any size meets all of it
 _SOUTH, _NORTH = 453_100_000, 455_900_000  # places are in degrees times ten million
 _WEST, _EAST = -1_228_900_000, -1_224_100_000
@@ -147,9 +149,9 @@ def snapshots(
 def write_folder(
     folder: Path, start: dt.datetime, end: dt.datetime, *, progress: bool = False, **options: int
 ) -> int:
-    """Write what `snapshots` gives for the same options as files in ``folder/raw/``; how many.
+    """Write what `snapshots` gives for the same options as files in ``folder/raw/``.
 
-    Files of the same names are written over, others stay. With `progress` a bar goes to stderr.
+    Returns how many. Files of the same names are written over, others stay. With `progress` a bar goes to stderr.
     Raises `Problem` for arguments that cannot be met and a folder that cannot be written.
     """
     made = snapshots(start, end, **options)
@@ -248,7 +250,7 @@ class _Fleet:
         fleet = [_Vehicle(101 + 3 * n, n // 2, n // 2 * 17 % 60, "tab") for n in range(cars)]
         for n in range(buses):
             source = "aim" if n % 25 == 7 else "vm"
-            fleet.append(_Vehicle(2201 + 7 * n, 1000 + n, n * 23 % 60, source))
+            fleet.append(_Vehicle(2201 + 7 * n, 10_000 + n, n * 23 % 60, source))
         # Nearly by number, as the real ones, which stand in the order of a hash table.
         self._vehicles = sorted(fleet, key=lambda vehicle: (vehicle.number % 2048, vehicle.number))
 
@@ -265,19 +267,15 @@ class _Fleet:
         number = date.toordinal()
         luck = self.noise(number)
         outage = midnight + 25 * _HOUR + luck // 3
-        return _Day(
-            start=midnight + _DAY_START,
-            end=tomorrow + _DAY_START,
-            midnight=midnight,
-            number=number,
-            duties=[(vehicle, self._block(vehicle, number)) for vehicle in self._vehicles],
-            outage=range(outage, outage + (120 + luck % 300 if luck % 3 == 0 else 0)),
-        )
+        duties = [(vehicle, self._block(vehicle, number)) for vehicle in self._vehicles]
+        start, end = midnight + _DAY_START, tomorrow + _DAY_START
+        outages = range(outage, outage + (120 + luck % 300 if luck % 3 == 0 else 0))
+        return _Day(start, end, midnight, number, duties, outages)
 
     def _block(self, vehicle: _Vehicle, day: int) -> _Block:
         """Another block every day, far from the last: who was out late does not start early."""
-        blocks = self._bus_blocks if vehicle.unit >= 1000 else self._rail_blocks
-        return blocks[(vehicle.unit % 1000 + day * (len(blocks) * 37 // 100)) % len(blocks)]
+        blocks = self._bus_blocks if vehicle.unit >= 10_000 else self._rail_blocks
+        return blocks[(vehicle.unit % 10_000 + day * (len(blocks) * 37 // 100)) % len(blocks)]
 
 
 def _midnight(date: dt.date) -> int:
@@ -354,8 +352,9 @@ def _block(rng: random.Random, kind: str, routes: list[list[_Way]], index: int, 
     hop = (95 if rail else 44) + int(rng.random() * 15)
     trip = hop * (len(routes[route][0].stops) - 1)
     cycle = trip + 360 + int(rng.random() * 360)
-    start = 3 * _HOUR + index * 4 * _HOUR // of
-    longest = 29 * _HOUR - index * 21 * _HOUR // (2 * of) - start
+    rank = 2 * index + 1  # of 2 * of
+    start = 3 * _HOUR + rank * 2 * _HOUR // of
+    longest = 29 * _HOUR - rank * 21 * _HOUR // (4 * of) - start
     return _Block(
         fields={"routeNumber": number, "blockID": block_id, "type": kind},
         ways=routes[route],
@@ -382,13 +381,15 @@ class _Writer:
         self._fields = (_JSON_ORDER if json_era else _REPR_ORDER).split()
         self._serialise: Callable[[object], str] = json.dumps if json_era else _python2_text
         self._words = [self._serialise(word) for word in (None, False, True)]
+        self._gaps = {name: self._serialise(f"<{name}>") for name in _CHANGING}
         self._kept: dict[int, tuple[int, str]] = {}
-        self._templates: dict[int, tuple[tuple[int, int, bool], str]] = {}
+        self._templates: dict[int, tuple[tuple[int, int, int], str]] = {}
 
     def body(self, time: int) -> bytes:
         """The snapshot of a moment, in seconds since the epoch."""
         if not self._day.start <= time < self._day.end:
             self._day = self._fleet.day(time)
+            self._kept.clear()
         if time in self._day.outage:
             return b"[]" if self._day.number % 2 else b"{}"
         records = []
@@ -414,34 +415,29 @@ class _Writer:
         seconds = report - self._day.midnight
         delay = self._delay(vehicle, seconds)
         trip, progress = divmod(seconds + delay - block.start - _DEADHEAD, block.cycle)
-        waits = trip >= 0 and progress >= block.trip
-        trip += waits  # at the end of the line a vehicle already belongs to its next trip
-        stops = block.ways[trip % 2].stops
-        here = stops[0]
-        latitude, longitude = here.latitude, here.longitude
+        stage = _DRIVING if trip >= 0 else _OFF
+        if trip >= 0 and progress >= block.trip:
+            trip += 1  # at the end of the line a vehicle already belongs to its next trip
+            stage = _OFF if self._noise(vehicle.unit * 19, trip) < 300 else _WAITING
+        stops = block.ways[max(trip, 0) % 2].stops
+        noise = self._noise(vehicle.unit * 31, report // _REPORT)
         values: dict[str, object] = dict.fromkeys(_CHANGING, null)
-        if waits:
-            values |= {"nextLocID": here.location, "nextStopSeq": 1, "newTrip": no}
-            values |= {"delay": 0, "locationInScheduleDay": seconds}
-        elif trip >= 0:
-            hop, rest = divmod(progress, block.hop)
-            here, there = stops[hop], stops[hop + 1]
-            driven, drive = max(0, rest - _DWELL), block.hop - _DWELL
-            latitude = here.latitude + (there.latitude - here.latitude) * driven // drive
-            longitude = here.longitude + (there.longitude - here.longitude) * driven // drive
-            values |= {"lastLocID": here.location, "lastStopSeq": hop + 1}
-            values |= {"nextLocID": there.location, "nextStopSeq": hop + 2}
+        values["time"] = report * 1000 + noise % 1000
+        values["expires"] = (report + (605 if vehicle.source == "tab" else 235) + noise % 3) * 1000
+        if stage == _DRIVING:
+            values |= _under_way(block, stops, progress)
             values |= {"newTrip": yes if progress < _REPORT else no}
             values |= {"delay": delay, "locationInScheduleDay": seconds + delay}
-        noise = self._noise(vehicle.unit * 31, report // _REPORT)
-        if vehicle.source == "vm" and trip >= 0:
+        else:
+            values |= _place(stops[0], stops[0], 0, 1)
+        if stage == _WAITING:
+            values |= {"nextLocID": stops[0].location, "nextStopSeq": 1}
+            values |= {"newTrip": no, "delay": 0, "locationInScheduleDay": seconds}
+        if vehicle.source == "vm" and stage != _OFF:
             crowd = self._noise(vehicle.unit * 13, seconds // 600)
             values["inCongestion"] = yes if noise < 90 else no
             values["loadPercentage"] = 0 if crowd < 9000 else 40 + crowd % 6 * 10
-        values |= {"latitude": latitude / 10_000_000, "longitude": longitude / 10_000_000}
-        values |= {"bearing": here.bearing, "time": report * 1000 + noise % 1000}
-        values["expires"] = (report + (605 if vehicle.source == "tab" else 235) + noise % 3) * 1000
-        return self._template(vehicle, block, trip, waits) % values
+        return self._template(vehicle, block, trip, stage) % values
 
     def _delay(self, vehicle: _Vehicle, seconds: int) -> int:
         """Seconds ahead of the timetable: mostly below 0, as vehicles are late."""
@@ -450,9 +446,9 @@ class _Writer:
         before, after = self._noise(knot), self._noise(knot + 1)
         return (before * (_DRIFT - rest) + after * rest) // (_DRIFT * 24) - 360
 
-    def _template(self, vehicle: _Vehicle, block: _Block, trip: int, waits: bool) -> str:
+    def _template(self, vehicle: _Vehicle, block: _Block, trip: int, stage: int) -> str:
         """The record's text with ``%(name)s`` for what changes from report to report."""
-        trip_of_day = self._day.number, trip, waits
+        trip_of_day = self._day.number, trip, stage
         kept = self._templates.get(vehicle.number)
         if kept is not None and kept[0] == trip_of_day:
             return kept[1]
@@ -462,16 +458,40 @@ class _Writer:
         values |= {"serviceDate": self._day.midnight * 1000}
         if luck > 9800:
             values["extraBlockID"] = block.first_trip % 10_000
-        if trip >= 0:
+        if stage != _OFF:
             values |= {"tripID": str(block.first_trip + trip), "direction": trip % 2}
             values["garage"] = block.garage
-            values |= {} if waits else block.ways[trip % 2].signs
+        if stage == _DRIVING:
+            values |= block.ways[trip % 2].signs
         values |= {name: f"<{name}>" for name in _CHANGING}
         text = self._serialise({name: values[name] for name in self._fields}).replace("%", "%%")
-        for name in _CHANGING:
-            text = text.replace(self._serialise(f"<{name}>"), f"%({name})s")
+        for name, gap in self._gaps.items():
+            text = text.replace(gap, f"%({name})s")
         self._templates[vehicle.number] = trip_of_day, text
         return text
+
+
+def _under_way(block: _Block, stops: list[_Stop], progress: int) -> dict[str, object]:
+    """Where a vehicle is so many seconds after it began a trip."""
+    hop, rest = divmod(progress, block.hop)
+    here, there = stops[hop], stops[hop + 1]
+    return {
+        "lastLocID": here.location,
+        "lastStopSeq": hop + 1,
+        "nextLocID": there.location,
+        "nextStopSeq": hop + 2,
+        **_place(here, there, max(0, rest - _DWELL), block.hop - _DWELL),
+    }
+
+
+def _place(here: _Stop, there: _Stop, driven: int, drive: int) -> dict[str, object]:
+    latitude = here.latitude + (there.latitude - here.latitude) * driven // drive
+    longitude = here.longitude + (there.longitude - here.longitude) * driven // drive
+    return {
+        "latitude": latitude / 10_000_000,
+        "longitude": longitude / 10_000_000,
+        "bearing": here.bearing,
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -491,13 +511,15 @@ def main(arguments: list[str] | None = None) -> int:
     add("--unreadable", type=int, default=0, help="snapshots that cannot be read (%(default)s)")
     given = parser.parse_args(arguments)
     try:
-        start = Week.parse(given.first).start
+        week = Week.parse(given.first)
+        if not 2000 <= week.year <= 2999:
+            raise Problem(f"{week} is too far away: choose a week of the years 2000 to 2999.")
         if not 0 < given.hours <= 20 * 366 * 24:
             raise Problem(f"The hours are more than 0 and at most 20 years, not {given.hours}.")
         count = write_folder(
             given.folder,
-            start,
-            start + dt.timedelta(hours=given.hours),
+            week.start,
+            week.start + dt.timedelta(hours=given.hours),
             progress=True,
             interval_seconds=given.interval,
             vehicles=given.vehicles,

@@ -119,7 +119,7 @@ def verify(
     archive: Archive,
     weeks: list[Week],
     deep: bool,
-    on_week: Callable[[WeekCheck], None] = lambda _: None,
+    on_week: Callable[[WeekCheck], object] = lambda _: None,
     seed: int | None = None,
 ) -> Report:
     """Check every week; `on_week` is called with each result, `seed` fixes the spot check."""
@@ -129,7 +129,7 @@ def verify(
     with ThreadPoolExecutor(_WEEKS_AT_ONCE) as threads:
         for check in threads.map(lambda week: check_week(archive, week), weeks):
             if deep and check.state in (GOOD, PARTIAL) and check.manifest:
-                check = _read_through(archive, check, check.manifest)
+                check = _read_deep(archive, check, check.manifest)
             checks.append(check)
             on_week(check)
     report = Report(archive.source.url, archive.destination.url, checks, deep)
@@ -212,9 +212,8 @@ def _what_came(manifest: Manifest, listing: Listing) -> str:
     return "raw snapshots have changed since it was converted"
 
 
-def _read_through(archive: Archive, check: WeekCheck, manifest: Manifest) -> WeekCheck:
-    """Every byte and line of a week file."""
-    why = _fault_in_file(archive, check.week, manifest)
+def _read_deep(archive: Archive, check: WeekCheck, manifest: Manifest) -> WeekCheck:
+    why = read_through(archive, check.week, manifest)
     if not why:
         return check
     return WeekCheck(check.week, DAMAGED, why, _replace(archive, check.week), manifest)
@@ -225,7 +224,8 @@ def _replace(archive: Archive, week: Week) -> str:
     return f"Remove {file} and run make full WEEKS={week}."
 
 
-def _fault_in_file(archive: Archive, week: Week, manifest: Manifest) -> str:
+def read_through(archive: Archive, week: Week, manifest: Manifest) -> str:
+    """Read every byte and line of a week file; what is wrong with it, or nothing."""
     digest = hashlib.sha256()
 
     def chunks() -> Iterator[bytes]:
@@ -241,8 +241,8 @@ def _fault_in_file(archive: Archive, week: Week, manifest: Manifest) -> str:
             lines += 1
             uncompressed += len(line) + 1
             record = _read_line(line)
-            time = record.get("snapshot_time") if isinstance(record, dict) else None
-            if not isinstance(time, str) or next(reversed(record)) != "snapshot_time":
+            name, time = next(reversed(record.items())) if isinstance(record, dict) else ("", "")
+            if name != "snapshot_time" or not isinstance(time, str):
                 return f"line {lines:,} is no record with its snapshot_time last"
             if not first <= time < end:
                 return f"line {lines:,} is of {time}, which is outside the week"

@@ -69,7 +69,7 @@ class Root(Protocol):
     def find(self, key: str) -> StoredObject | None:
         """One object, or None where there is none."""
 
-    def stored_sha256(self, key: str) -> str | None:
+    def stored_sha256(self, key: str, /) -> str | None:
         """The checksum the store itself keeps of an object (as in `FileChecksum.s3_sha256`)."""
 
     def read(self, key: str, offset: int = 0, size: int | None = None) -> bytes:

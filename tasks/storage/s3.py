@@ -67,6 +67,11 @@ class S3Prefix:
             upload = client.create_multipart_upload(Bucket=self.bucket, Key=key)
             client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload["UploadId"])
 
+    def make_bucket(self) -> None:
+        """Create the bucket; one that is there already, and ours, stays as it is."""
+        with explained(f"The bucket {self.bucket} cannot be made"):
+            self.client.create_bucket(Bucket=self.bucket)
+
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         yield from self._list(Prefix=self.key(prefix))
 
@@ -110,7 +115,7 @@ class S3Prefix:
         etag, written = head["ETag"].strip('"'), head["LastModified"].timestamp()
         return StoredObject(key, head["ContentLength"], etag, written)
 
-    def stored_sha256(self, key: str) -> str | None:
+    def stored_sha256(self, key: str, /) -> str | None:
         with explained(f"{self.url}/{key} cannot be looked at"):
             head = self.client.head_object(
                 Bucket=self.bucket, Key=self.key(key), ChecksumMode="ENABLED"
@@ -245,19 +250,19 @@ class S3Prefix:
 
 
 @functools.lru_cache(maxsize=1)
-def client_of_process(pid: int) -> "S3Client":
+def client_of_process(_pid: int) -> "S3Client":
     """The S3 client of this process, by its number so that a fork never shares connections."""
     return _make_client(max_attempts=8)
 
 
 @functools.lru_cache(maxsize=1)
-def _impatient_client(pid: int) -> "S3Client":
+def _impatient_client(_pid: int) -> "S3Client":
     """For the first look at a place: a wrong address should not take a minute to find out."""
     return _make_client(max_attempts=2)
 
 
 @functools.lru_cache(maxsize=1)
-def _session_of_process(pid: int) -> boto3.session.Session:
+def _session_of_process(_pid: int) -> boto3.session.Session:
     return boto3.session.Session()
 
 
@@ -299,7 +304,11 @@ def explained(what: str) -> Iterator[None]:
         ) from None
     except (aws.CredentialRetrievalError, aws.SSOError, aws.UnauthorizedSSOTokenError) as error:
         raise Problem(f"{what}: {error}. Log in again (aws sso login).") from None
-    except (aws.EndpointConnectionError, aws.ConnectTimeoutError, aws.ConnectionClosedError) as error:
+    except (
+        aws.EndpointConnectionError,
+        aws.ConnectTimeoutError,
+        aws.ConnectionClosedError,
+    ) as error:
         raise Problem(
             f"{what}: {error} Check the network and AWS_ENDPOINT_URL_S3, then run it again."
         ) from None
@@ -332,5 +341,3 @@ def _remedy(error: aws.ClientError) -> str:
         "SlowDown": "S3 asks to slow down, still after many tries; run it again later",
     }
     return remedies.get(code, f"S3 answers {code} ({message}); mend that and run it again")
-
-

@@ -1,0 +1,231 @@
+"""The commands behind the Makefile: ``python -m ops COMMAND --help``.
+
+Each command prepares its place, does one thing through `tasks`, and ends with an exit code that
+tells the truth: 0 when it did what was asked, 1 when something is left or wrong, 2 for a mistake
+that the message explains, 130 when interrupted. A `Problem` is printed as its sentence.
+"""
+
+import argparse
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from tqdm import tqdm
+
+from ops import place as places
+from tasks.problem import Problem
+from tasks.progress import in_terminal, log_to, say
+
+
+def smoke(options: argparse.Namespace) -> int:
+    from ops.smoke import WEEK
+    from ops.smoke import smoke as run_smoke
+    from tasks.weeks import Week
+
+    place = _started()
+    run_smoke(place, Week.parse(options.weeks) if options.weeks else WEEK, place.luigid.port)
+    return 0
+
+
+def full(options: argparse.Namespace) -> int:
+    place = _started()
+    log_to(places.log_of("full"))
+    logging.getLogger("luigi-interface").addHandler(logging.FileHandler(places.log_of("full")))
+    from tasks.bustimes.graph import AllWeeks, run
+
+    if place.s3 is not None:
+        _fill_if_empty()
+    weeks = {"weeks": options.weeks, "from": options.first, "to": options.last}
+    task = AllWeeks(**weeks, refresh=options.refresh)
+    task.requires()  # finds mistakes before luigi does, and says them better
+    say(f"Every week and its progress: {place.page}")
+    if run(task, options.workers, None if options.local_scheduler else place.luigid.port):
+        say("Done: every week that was asked for is there. make verify checks them.")
+        return 0
+    say("Not everything was done; what went wrong is said above. The next run goes on from here.")
+    return 1
+
+
+def plan(options: argparse.Namespace) -> int:
+    from ops.smoke import measured_rate
+    from tasks.bustimes.archive import Archive
+    from tasks.bustimes.plan import plan as make_plan
+
+    place = _started()
+    if place.s3 is not None:
+        _fill_if_empty()
+    archive = Archive.open()
+    weeks = archive.chosen_weeks(options.weeks, options.first, options.last)
+    with tqdm(desc="weeks listed", leave=False, disable=not in_terminal()) as bar:
+        made = make_plan(archive, weeks, os.cpu_count() or 1, measured_rate(), bar.update)
+    print("\n".join(made.lines()))
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    from ops.status import lines
+    from tasks.bustimes.archive import Archive
+
+    place = places.prepare()
+    if place.s3 is not None and not place.s3.is_running():
+        print("Nothing runs here: make smoke or make full starts what is needed.")
+        return 0
+    weeks = Archive.open().chosen_weeks(options.weeks, options.first, options.last)
+    for line in lines(place, weeks):
+        print(line)
+    return 0
+
+
+def sync(_options: argparse.Namespace) -> int:
+    from tasks import figures
+    from tasks.bustimes.archive import Archive, publish_waiting
+
+    _started()
+    archive = Archive.open()
+    waiting = archive.spool.waiting()
+    for spooled in tqdm(waiting, desc="upload", leave=False, disable=not in_terminal()):
+        size = spooled.file.stat().st_size
+        publish_waiting(archive, spooled)
+        print(
+            f"{spooled.week} uploaded and confirmed: {figures.size(size)} of disk are free again."
+        )
+    if not waiting:
+        print(f"Nothing waits for {archive.destination.url} in {archive.settings.spool}.")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    from tasks.bustimes.archive import Archive
+    from tasks.bustimes.verify import verify as check_all
+
+    _started()
+    archive = Archive.open()
+    weeks = archive.chosen_weeks(options.weeks, options.first, options.last)
+    bar = tqdm(total=len(weeks), desc="verify", unit="week", leave=False, disable=not in_terminal())
+
+    with bar:
+        report = check_all(archive, weeks, options.deep, lambda _: bar.update())
+    print("\n".join(report.lines()))
+    return 0 if report.is_fine else 1
+
+
+def luigid(_options: argparse.Namespace) -> int:
+    place = places.prepare()
+    place.luigid.start()
+    print(f"luigid runs: {place.page}")
+    return 0
+
+
+def setup(_options: argparse.Namespace) -> int:
+    place = _started()
+    if place.s3 is not None:
+        print(f"embedded S3  http://127.0.0.1:{place.s3.port}")
+    print(f"luigid       {place.page}")
+    print("Ready: make smoke tries everything out, make full converts.")
+    return 0
+
+
+def teardown(_options: argparse.Namespace) -> int:
+    for service in places.services():
+        if service.is_running():
+            service.stop()
+            print(f"The {service.name} is stopped.")
+    spool = places.STATE / "spool"
+    waiting = list(spool.glob("*/*/manifest.json"))
+    for path in places.STATE.iterdir() if places.STATE.is_dir() else ():
+        if path != spool or not waiting:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if waiting:
+        print(f"{spool} stays: {len(waiting)} finished weeks in it wait for make sync.")
+    else:
+        print("Nothing runs any more, and the files of the services are gone.")
+    return 0
+
+
+def _started() -> places.Place:
+    place = places.prepare()
+    place.start()
+    return place
+
+
+def _fill_if_empty() -> None:
+    """The embedded server starts empty: give it something to convert."""
+    from ops.smoke import WEEK, fill
+    from tasks.bustimes.archive import Archive
+
+    archive = Archive.open()
+    if next(archive.source.objects(""), None) is None:
+        say(f"The embedded S3 server is empty: it gets {fill(archive, WEEK)}.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ops", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(run.__name__, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    add(setup, "start the services of this machine")
+    one = add(smoke, "one week end to end, with the figures that size a full run")
+    one.add_argument("--weeks", default="", metavar="WEEK", help="which week (default: 2021-W45)")
+    many = add(full, "convert every finished week, or those that are chosen")
+    many.add_argument("--workers", type=_positive, default=1, help="weeks at the same time")
+    many.add_argument("--refresh", action="store_true", help="also stale and damaged weeks, again")
+    many.add_argument(
+        "--local-scheduler", action="store_true", help="do without luigid and its web page"
+    )
+    check = add(verify, "is the archive complete and correct?")
+    check.add_argument("--deep", action="store_true", help="read every byte of every week file")
+    ranged = [
+        many,
+        check,
+        add(plan, "what a run would do, how long it would take and what it would cost"),
+        add(status, "how far things are"),
+    ]
+    for command in ranged:
+        command.add_argument("--weeks", default="", help="only these weeks: 2018-W25,2021-W45")
+        command.add_argument("--from", dest="first", default="", metavar="WEEK", help="first week")
+        command.add_argument("--to", dest="last", default="", metavar="WEEK", help="last week")
+    add(sync, "upload what waits in the spool")
+    add(luigid, "start luigid and say where its page is")
+    add(teardown, "stop the services and remove their files")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(143)  # so that converter processes and locks are let go
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return int(options.run(options))
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "Interrupted. What is finished is kept; the next run goes on from here.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:
+        return 1  # whoever read the output has gone
+
+
+if __name__ == "__main__":
+    sys.exit(main())

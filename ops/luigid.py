@@ -1,0 +1,71 @@
+"""luigid, Luigi's central scheduler with its web page: every task, its progress and its history.
+
+It listens on 127.0.0.1 only, because it has no password, and keeps what it knows in its own folder:
+the tasks (written when it is stopped properly) and their history (written at once). Settings come
+from luigi.cfg; this module only says where the files go, and mends what keeps luigid's history from
+working with today's SQLAlchemy. It schedules nothing itself.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+from ops.service import Service
+from tasks.settings import PROJECT
+
+
+def make_service(state_folder: Path, port: int, config_path: Path) -> Service:
+    """luigid as a background service, with all its files in `state_folder`/luigid.
+
+    `config_path` is the luigi.cfg to read; a missing one is as good as an empty one.
+    """
+    folder = state_folder.resolve() / "luigid"
+    # Paths are relative to the service's working directory, which is `folder`: Luigi would take a
+    # % in an absolute one for a reference to another setting.
+    return Service(
+        name="Luigi scheduler",
+        command=[
+            *(sys.executable, "-m", "ops.luigid"),
+            *("--address", "127.0.0.1", "--port", str(port), "--state-path", "state.pickle"),
+        ],
+        port=port,
+        port_setting="luigid_port in [local] of luigi.cfg",
+        ready_url=f"http://127.0.0.1:{port}/static/visualiser/index.html",
+        log_path=folder / "luigid.log",
+        pid_path=folder / "luigid.pid",
+        env={
+            "LUIGI_CONFIG_PATH": str(config_path.resolve()),
+            "PYTHONPATH": str(PROJECT),
+            "PYTHONUNBUFFERED": "1",
+        },
+    )
+
+
+def main() -> None:
+    """Run luigid, with its own options, in the folder that keeps its files."""
+    import luigi.cmdline
+    import luigi.configuration
+
+    config = luigi.configuration.get_config()  # type: ignore[no-untyped-call]
+    if not config.has_option("task_history", "db_connection"):
+        config.set("task_history", "db_connection", "sqlite:///history.db")
+    if config.getboolean("scheduler", "record_task_history", False):
+        _mend_history()
+    # One line for every request of every worker would bury the rest.
+    logging.getLogger("tornado.access").setLevel(logging.WARNING)
+    luigi.cmdline.luigid(sys.argv[1:])  # type: ignore[no-untyped-call]
+
+
+def _mend_history() -> None:
+    """Skip the upgrade of databases written by Luigi 2, whose SQL SQLAlchemy 2 refuses to run.
+
+    Without this luigid (3.8.1) does not start with `record_task_history = true`. A database that is
+    made now needs no upgrade.
+    """
+    from luigi import db_task_history
+
+    db_task_history._upgrade_schema = lambda _engine: None
+
+
+if __name__ == "__main__":
+    main()

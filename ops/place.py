@@ -1,0 +1,90 @@
+"""Where a command runs: which source and destination it means, and the services it needs.
+
+Without SOURCE and DESTINATION that is this machine: the embedded S3 server, with the bucket of
+luigi.cfg in it. With both, it is what they say, and AWS's own variables mean what they always do.
+`prepare` sets the environment for this process and those it starts; nothing here starts anything
+unless asked.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ops import embedded_s3, luigid
+from ops.service import Service
+from tasks.problem import Problem
+from tasks.settings import PROJECT, config_path, load_local
+
+STATE = PROJECT / ".local"
+"""What belongs to this machine: services' files, logs, the spool, the measured rate."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """This machine with or without its embedded S3 server."""
+
+    s3: Service | None
+    luigid: Service
+
+    @property
+    def page(self) -> str:
+        """luigid's page, with every week and its progress."""
+        return f"http://127.0.0.1:{self.luigid.port}/static/visualiser/index.html"
+
+    def start(self) -> None:
+        """Start what the place needs; what runs already is left alone."""
+        if self.s3 is not None:
+            self.s3.start()
+            _make_bucket()
+        self.luigid.start()
+
+
+def prepare() -> Place:
+    """The place that the environment asks for; raises `Problem` where it asks for half of one."""
+    local = load_local()
+    scheduler = luigid.make_service(STATE, local.luigid_port, config_path())
+    source = os.environ.get("BUSTIMES_SOURCE", "").strip()
+    destination = os.environ.get("BUSTIMES_DESTINATION", "").strip()
+    os.environ.setdefault("LUIGI_CONFIG_PATH", str(config_path()))
+    if source and destination:
+        return Place(None, scheduler)
+    if source or destination:
+        given, other = ("SOURCE", "DESTINATION") if source else ("DESTINATION", "SOURCE")
+        raise Problem(
+            f"{given} is given without {other}. Give both, each s3://bucket/prefix or a folder; or "
+            "neither, to try things out on this machine."
+        )
+    server = embedded_s3.make_service(STATE, local.s3_port)
+    for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+        os.environ.pop(variable, None)
+    os.environ |= {
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{local.s3_port}",
+        "AWS_ACCESS_KEY_ID": "embedded",
+        "AWS_SECRET_ACCESS_KEY": "embedded",
+        "AWS_REGION": "us-east-1",
+    }
+    return Place(server, scheduler)
+
+
+def services() -> list[Service]:
+    """Every service that may run on this machine."""
+    local = load_local()
+    return [
+        embedded_s3.make_service(STATE, local.s3_port),
+        luigid.make_service(STATE, local.luigid_port, config_path()),
+    ]
+
+
+def _make_bucket() -> None:
+    from tasks.settings import load
+    from tasks.storage.s3 import S3Prefix
+
+    for url in (load().source, load().destination):
+        if urlsplit(url).scheme == "s3":
+            S3Prefix(url).make_bucket()
+
+
+def log_of(command: str) -> Path:
+    """Where a command's lines are kept."""
+    return STATE / "log" / f"{command}.log"

@@ -1,0 +1,82 @@
+"""`make status`: how far things are, on one screen."""
+
+import json
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from ops import memory
+from ops.place import Place, log_of, services
+from tasks import figures
+from tasks.bustimes.archive import Archive
+from tasks.bustimes.listing import weeks_with_snapshots
+from tasks.weeks import Week, ranges
+
+_LAST_LINES = 5
+
+
+def lines(place: Place, weeks: list[Week]) -> Iterator[str]:
+    """What there is to know, line by line."""
+    archive = Archive.open()
+    running = _running_weeks(place)
+    yield from _weeks(archive, weeks, running)
+    waiting = archive.spool.waiting()
+    held = figures.size(sum(week.file.stat().st_size for week in waiting))
+    yield "spool     " + (
+        f"{figures.count(len(waiting), 'week')} to upload, {held}: make sync"
+        if waiting
+        else "nothing waits for upload"
+    )
+    archive.settings.spool.mkdir(parents=True, exist_ok=True)
+    disk = shutil.disk_usage(archive.settings.spool)
+    yield f"disk      {figures.size(disk.free)} free of {figures.size(disk.total)}"
+    free = memory.available_bytes()
+    yield f"memory    {figures.size(free)} free" if free is not None else "memory    not known here"
+    for service in services():
+        state = f"http://127.0.0.1:{service.port}" if service.is_running() else "not running"
+        yield f"service   {service.name}: {state}"
+    log = log_of("full")
+    if log.exists():
+        yield f"log       {log}"
+        for line in log.read_text().splitlines()[-_LAST_LINES:]:
+            yield f"          {line}"
+
+
+def _weeks(archive: Archive, weeks: list[Week], running: dict[str, str]) -> Iterator[str]:
+    archive.source.check_readable()
+    archive.list_again()
+    written = archive.weeks_written()
+    missing = [week for week in weeks if week not in written]
+    left = weeks_with_snapshots(archive.source, missing)
+    done = len(weeks) - len(missing)
+    share = done / (done + len(left)) if done or left else 1.0
+    yield (
+        f"weeks     {done:,} of {done + len(left):,} done ({share:.0%}) in "
+        f"{archive.destination.url}"
+    )
+    if left:
+        yield f"to do     {ranges(list(left))}"
+    for week, sentence in sorted(running.items()):
+        yield f"running   {week}: {sentence}"
+
+
+def _running_weeks(place: Place) -> dict[str, str]:
+    """The weeks under way and how far they are, from luigid if it runs."""
+    if not place.luigid.is_running():
+        return {}
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{place.luigid.port}/api/task_list",
+        data=b'data={"status": "RUNNING", "upstream_status": ""}',
+    )
+    try:
+        with urllib.request.urlopen(asked, timeout=5) as answer:
+            tasks: dict[str, dict[str, Any]] = json.load(answer)["response"]
+    except (urllib.error.URLError, OSError, ValueError, KeyError):
+        return {}
+    return {
+        task["params"]["week"]: f"{task.get('progress') or 0} %, {task.get('status_message')}"
+        for task in tasks.values()
+        if task.get("name") == "WeekTask"
+    }
