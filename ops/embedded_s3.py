@@ -46,8 +46,8 @@ class StrictS3:
     - A checksum is kept although the request did not name its algorithm a second time.
     - HEAD shows the checksum of a multipart upload with the number of its parts, as GET does.
     - A part for, or the completion of, an upload that is not there (any more): 404 NoSuchUpload.
-    - One request at a time: moto's dictionaries and buffers are not safe for threads, and a listing
-      during a PUT would fail.
+    - One request at a time: moto's dictionaries and buffers are not safe for threads; a listing
+      reads the very buffer that a GET of the same object reads.
     """
 
     def __init__(self, moto: "WSGIApplication") -> None:
@@ -139,6 +139,10 @@ def _error(
 
 def serve(port: int) -> None:
     """Serve on 127.0.0.1 until the process is told to end. Ends at once if the port is taken."""
+    # Nothing of AWS's is of use here, and moto answers 500 if AWS_PROFILE names no profile.
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     # No web page may read what is here; moto allows every one by default. Must precede its import.
     os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
     # Slow to import, and `make_service` has no need of it.

@@ -47,6 +47,9 @@ def prepare() -> Place:
     source = os.environ.get("BUSTIMES_SOURCE", "").strip()
     destination = os.environ.get("BUSTIMES_DESTINATION", "").strip()
     os.environ.setdefault("LUIGI_CONFIG_PATH", str(config_path()))
+    for variable in ("NO_PROXY", "no_proxy"):  # a proxy is for the world outside
+        reached = [os.environ.get(variable, ""), "127.0.0.1", "localhost"]
+        os.environ[variable] = ",".join(filter(None, reached))
     if source and destination:
         return Place(None, scheduler)
     if source or destination:

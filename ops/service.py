@@ -155,8 +155,8 @@ class Service:
         if not answers:
             raise Problem(
                 f"The {self.name} (process {process.pid}) runs, but did not answer at "
-                f"{self.ready_url} for {_START_SECONDS:.0f} s. Stop it (make teardown) and try again. "
-                f"{self._log_tail()}"
+                f"{self.ready_url} for {_START_SECONDS:.0f} s. Stop it (make teardown) and try "
+                f"again. {self._log_tail()}"
             )
 
     def _end(self, process: _Process) -> None:

@@ -76,7 +76,9 @@ def _running_weeks(place: Place) -> dict[str, str]:
     except (urllib.error.URLError, OSError, ValueError, KeyError):
         return {}
     return {
-        task["params"]["week"]: f"{task.get('progress') or 0} %, {task.get('status_message')}"
+        task["params"][
+            "week"
+        ]: f"{task.get('progress_percentage') or 0} %, {task.get('status_message')}"
         for task in tasks.values()
         if task.get("name") == "WeekTask"
     }

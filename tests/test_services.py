@@ -28,6 +28,7 @@ from botocore.exceptions import ClientError
 from ops import embedded_s3, luigid, service
 from ops.service import Service
 from tasks.problem import Problem
+from tasks.settings import PROJECT
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -92,6 +93,25 @@ def starts_of(started: Service) -> list[str]:
     return (started.pid_path.parent / "starts").read_text().split()
 
 
+def start_elsewhere(starting: Service, **environment: str) -> None:
+    """Start a service in a process that ends at once."""
+    subprocess.run(
+        [sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer).start()"],
+        input=pickle.dumps(starting),
+        check=True,
+        cwd=PROJECT,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_proxy() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("no_proxy", "127.0.0.1")
+        environment.setenv("NO_PROXY", "127.0.0.1")
+        yield
+
+
 class TestService:
     def test_answers_once_it_is_started(self, toy: Service) -> None:
         assert not toy.is_running()
@@ -113,13 +133,7 @@ class TestService:
         assert starts_of(toy) == [str(pid_of(toy))]
 
     def test_outlives_whoever_started_it(self, toy: Service) -> None:
-        script = "import pickle, sys; pickle.load(sys.stdin.buffer).start()"
-        subprocess.run(
-            [sys.executable, "-c", script],
-            input=pickle.dumps(toy),
-            check=True,
-            cwd=Path(service.__file__).parent.parent,
-        )
+        start_elsewhere(toy)
         assert toy.is_running()
         assert os.getsid(pid_of(toy)) == pid_of(toy)
 
@@ -220,13 +234,9 @@ class TestService:
             make_toy(toy.pid_path.parent, free_port()).start()
         assert len(starts_of(toy)) == 1
 
-    def test_a_proxy_in_the_environment_is_not_asked(
-        self, toy: Service, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
-        monkeypatch.delenv("no_proxy", raising=False)
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        toy.start()
+    def test_a_proxy_in_the_environment_is_not_asked(self, toy: Service) -> None:
+        start_elsewhere(toy, http_proxy=f"http://127.0.0.1:{free_port()}", no_proxy="")
+        assert toy.is_running()
 
     def test_the_log_of_the_start_before_is_kept(self, toy: Service) -> None:
         toy.start()
@@ -250,7 +260,9 @@ class TestService:
 @pytest.fixture(scope="module")
 def s3_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     made = embedded_s3.make_service(tmp_path_factory.mktemp("state"), free_port())
-    made.start()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_PROFILE", "a-profile-that-does-not-exist")
+        made.start()
     yield made
     made.stop()
 
@@ -277,7 +289,6 @@ def make_client(running: Service, access_key: str) -> "S3Client":
         config=Config(
             retries={"mode": "standard", "total_max_attempts": 1},
             max_pool_connections=32,
-            proxies={},
             s3={"addressing_style": "path"},
         ),
     )
@@ -501,7 +512,7 @@ class TestEmbeddedS3:
             capture_output=True,
             text=True,
             check=True,
-            cwd=Path(service.__file__).parent.parent,
+            cwd=PROJECT,
         )
         assert "--port" in said.stdout
 
@@ -555,7 +566,7 @@ def run_worker(folder: Path, port: int) -> None:
             *("--scheduler-port", str(port), "--lock-pid-dir", str(folder)),
         ],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "NO_PROXY": "127.0.0.1"},
+        env={**os.environ, "PYTHONPATH": str(folder)},
         check=True,
         capture_output=True,
     )

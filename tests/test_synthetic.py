@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import math
+import subprocess
 import sys
 from collections import Counter
 from itertools import pairwise
@@ -82,7 +83,9 @@ class TestBytes:
         for start in (LAST_REPR - 3 * HOUR, REPR_NOON):
             for key, body in snapshots(start, start + 6 * HOUR, interval_seconds=600):
                 digest.update(key.encode() + body)
-        assert digest.hexdigest() == "DIGEST"
+        assert digest.hexdigest() == (
+            "1e83ea126f782cd56d6ed2b1ebf0815e084469fc1ff15734531d44cc3760f09c"
+        )
 
     def test_differ_with_the_seed(self) -> None:
         bodies = [
@@ -156,7 +159,7 @@ class TestBodies:
                 assert len(read_records(body).records) == body.count(b"vehicleID")
 
     def test_are_unreadable_where_that_is_asked_for(self) -> None:
-        for start in (REPR_NOON, JSON_NOON, OUTAGE_NIGHT):
+        for start in (JSON_NOON, OUTAGE_NIGHT):
             made = list(snapshots(start, start + HOUR, unreadable=9))
             refused = []
             for number, (_, body) in enumerate(made):
@@ -179,7 +182,7 @@ class TestBodies:
         made = [
             item
             for start in nights_of_weeks
-            for item in snapshots(start, start + 2 * HOUR, vehicles=60)
+            for item in snapshots(start, start + 2 * HOUR, vehicles=30)
         ]
         empty = [(key, body) for key, body in made if body in (b"[]", b"{}")]
         nights = Counter(key[14:24] for key, _ in empty)
@@ -319,7 +322,7 @@ class TestFleet:
         for before, after in neighbours(REPR_NOON):
             if before["tripID"] == after["tripID"] and before["tripID"] is not None:
                 assert after["nextStopSeq"] >= before["nextStopSeq"]
-            elif before["tripID"] is not None:
+            elif before["tripID"] is not None and after["tripID"] is not None:
                 trips += 1
                 assert int(after["tripID"]) == int(before["tripID"]) + 1
                 assert after["direction"] != before["direction"]
@@ -494,6 +497,13 @@ class TestCommand:
             assert option in printed
 
 
-def test_the_module_needs_neither_luigi_nor_boto3() -> None:
-    module = sys.modules["tasks.bustimes.synthetic"]
-    assert not {"luigi", "boto3", "obstore"} & set(vars(module))
+def test_importing_it_loads_neither_luigi_nor_an_s3_client() -> None:
+    code = (
+        "import sys, tasks.bustimes.synthetic\n"
+        "print(*{'luigi', 'boto3', 'obstore'} & set(sys.modules))"
+    )
+    top = Path(__file__).parent.parent
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=top, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed == "\n"

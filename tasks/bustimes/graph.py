@@ -44,9 +44,7 @@ class WeekParameter(luigi.Parameter):
 class WeekTask(luigi.Task):
     """One ISO week of raw snapshots as one checked file, with its manifest beside it."""
 
-    week: Week = WeekParameter(  # type: ignore[assignment]
-        description="the ISO week to convert, such as 2021-W45"
-    )
+    week: Week = WeekParameter(description="the ISO week to convert, such as 2021-W45")
     replaces: str = luigi.Parameter(
         default="",
         description="convert although there is a file, as long as its manifest is the one of this "

@@ -137,8 +137,6 @@ def _unescape_one(match: re.Match[str]) -> str:
         if code > 0x10FFFF:
             raise ValueError(f"there is no character {match[0]}")
         return chr(code)
-    if (
-        letter in "xuUN\r\0"
-    ):  # of these Python reads a named character and \r, but never prints them
+    if letter in "xuUN\r\0":  # Python reads named characters and \r, but prints neither
         raise ValueError(f"the escape {match[0]!r} is cut off or unknown")
     return _LETTER_ESCAPES.get(letter, match[0])

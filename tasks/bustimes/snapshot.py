@@ -60,7 +60,7 @@ def time_of(key: str) -> dt.datetime | None:
 
 def key_of(time: dt.datetime) -> str:
     """The key that the collector gives to a snapshot of this UTC time."""
-    return f"raw/bustimes__{time:%Y-%m-%d__%H-%M-%S}.json"
+    return f"raw/bustimes__{time.astimezone(dt.UTC):%Y-%m-%d__%H-%M-%S}.json"
 
 
 def read_records(body: bytes) -> Records:
@@ -75,7 +75,7 @@ def read_records(body: bytes) -> Records:
     try:
         records, tokenized = _split(text)
     except json_records.NotRecords as error:
-        cut_off = text[:1] in b"[{" and text[-1:] not in b"]}"
+        cut_off = text[-1:] != {b"[": b"]", b"{": b"}"}.get(text[:1], text[-1:])
         raise Refused("it ends in the middle (cut off)" if cut_off else str(error)) from None
     lines = b"\n".join(records)
     plain_names = b"\\" not in lines or _ODD_NAME.search(lines) is None

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from tasks.bustimes.snapshot import key_of
 from tasks.problem import Problem
@@ -151,8 +151,9 @@ def write_folder(
 ) -> int:
     """Write what `snapshots` gives for the same options as files in ``folder/raw/``.
 
-    Returns how many. Files of the same names are written over, others stay. With `progress` a bar goes to stderr.
-    Raises `Problem` for arguments that cannot be met and a folder that cannot be written.
+    Returns how many. Files of the same names are written over, others stay. With `progress` a bar
+    goes to stderr. Raises `Problem` for arguments that cannot be met and a folder that cannot be
+    written.
     """
     made = snapshots(start, end, **options)
     total = len(_times(start, end, options.get("interval_seconds", 60)))

@@ -1,0 +1,160 @@
+"""What tests share: a real S3 server, synthetic snapshots, and the commands as people run them."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import boto3
+import pytest
+from hypothesis import settings
+
+from ops import embedded_s3
+from tasks.bustimes import archive as archive_module
+from tasks.bustimes import synthetic
+from tasks.storage import s3 as s3_module
+from tasks.weeks import Week
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("project", deadline=None, derandomize=True, max_examples=300)
+settings.load_profile("project")
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees this machine's AWS settings, spool or those of another test."""
+    for variable in list(os.environ):
+        if variable.startswith(("AWS_", "BUSTIMES_", "LOCAL_", "LUIGI_")):
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("BUSTIMES_SPOOL", str(tmp_path / "spool"))
+    monkeypatch.setenv("LUIGI_CONFIG_PATH", str(PROJECT / "luigi.cfg"))
+    forget()
+
+
+def forget() -> None:
+    """Drop what this process keeps of settings and connections."""
+    archive_module._open.cache_clear()
+    s3_module.client_of_process.cache_clear()
+    s3_module._impatient_client.cache_clear()
+    s3_module._session_of_process.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an embedded S3 server, which all tests share."""
+    port = free_port()
+    service = embedded_s3.make_service(tmp_path_factory.mktemp("s3"), port)
+    service.start()
+    yield f"http://127.0.0.1:{port}"
+    service.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty bucket of the test's own, with the environment to reach it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    forget()
+    name = f"test-{abs(hash(tmp_path)) % 10**12}"
+    client = boto3.client("s3", region_name="us-east-1")
+    client.create_bucket(Bucket=name)
+    yield f"s3://{name}"
+    bucket = boto3.resource("s3", region_name="us-east-1").Bucket(name)
+    bucket.objects.all().delete()
+    bucket.delete()
+
+
+@pytest.fixture(scope="session")
+def _synthetic_week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("synthetic")
+    week = Week(2021, 45)
+    synthetic.write_folder(
+        folder, week.start, week.end, interval_seconds=3600, vehicles=20, unreadable=1
+    )
+    return folder
+
+
+@pytest.fixture
+def raw_week(_synthetic_week: Path, tmp_path: Path) -> Path:
+    """A folder with a small 2021-W45, a snapshot an hour: both formats, one unreadable body."""
+    folder = tmp_path / "raw-week"
+    shutil.copytree(_synthetic_week, folder)
+    return folder
+
+
+@pytest.fixture
+def make_snapshots() -> Callable[..., list[Path]]:
+    """Writes synthetic snapshots of the first hours of a week into a folder."""
+
+    def make(folder: Path, label: str, hours: int = 2, **options: int) -> list[Path]:
+        start = Week.parse(label).start
+        synthetic.write_folder(
+            folder,
+            start,
+            start + timedelta(hours=hours),
+            **{"interval_seconds": 600, "vehicles": 10} | options,
+        )
+        return sorted((folder / "raw").iterdir())
+
+    return make
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def ops() -> Run:
+    """``python -m ops …`` as the Makefile runs it; never uses the services of this machine."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "ops", *map(str, arguments)],
+            cwd=PROJECT,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def luigi() -> Run:
+    """The plain ``luigi --module tasks …`` command with a scheduler of its own."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        script = "import sys; from luigi.cmdline import luigi_run; sys.exit(luigi_run())"
+        return subprocess.run(
+            [
+                *(sys.executable, "-c", script, "--module", "tasks"),
+                *map(str, arguments),
+                *("--local-scheduler", "--log-level", "WARNING"),
+            ],
+            cwd=PROJECT,
+            env=os.environ | environment | {"PYTHONPATH": str(PROJECT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
