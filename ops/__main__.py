@@ -26,15 +26,15 @@ def smoke(options: argparse.Namespace) -> int:
     from ops.smoke import smoke as run_smoke
     from tasks.weeks import Week
 
-    place = _started()
+    place = _started(with_luigid=True)
     run_smoke(place, Week.parse(options.weeks) if options.weeks else WEEK, place.luigid.port)
     return 0
 
 
 def full(options: argparse.Namespace) -> int:
-    place = _started()
-    log_to(places.log_of("full"))
-    logging.getLogger("luigi-interface").addHandler(logging.FileHandler(places.log_of("full")))
+    place = _started(with_luigid=not options.local_scheduler)
+    log_to(place.log_of("full"))
+    logging.getLogger("luigi-interface").addHandler(logging.FileHandler(place.log_of("full")))
     from tasks.bustimes.graph import AllWeeks, run
 
     if place.s3 is not None:
@@ -42,7 +42,8 @@ def full(options: argparse.Namespace) -> int:
     weeks = {"weeks": options.weeks, "from": options.first, "to": options.last}
     task = AllWeeks(**weeks, refresh=options.refresh)
     task.requires()  # finds mistakes before luigi does, and says them better
-    say(f"Every week and its progress: {place.page}")
+    if not options.local_scheduler:
+        say(f"Every week and its progress: {place.page}")
     if run(task, options.workers, None if options.local_scheduler else place.luigid.port):
         say("Done: every week that was asked for is there. make verify checks them.")
         return 0
@@ -61,7 +62,7 @@ def plan(options: argparse.Namespace) -> int:
     archive = Archive.open()
     weeks = archive.chosen_weeks(options.weeks, options.first, options.last)
     with tqdm(desc="weeks listed", leave=False, disable=not in_terminal()) as bar:
-        made = make_plan(archive, weeks, os.cpu_count() or 1, measured_rate(), bar.update)
+        made = make_plan(archive, weeks, os.cpu_count() or 1, measured_rate(place), bar.update)
     print("\n".join(made.lines()))
     return 0
 
@@ -121,7 +122,7 @@ def luigid(_options: argparse.Namespace) -> int:
 
 
 def setup(_options: argparse.Namespace) -> int:
-    place = _started()
+    place = _started(with_luigid=True)
     if place.s3 is not None:
         print(f"embedded S3  http://127.0.0.1:{place.s3.port}")
     print(f"luigid       {place.page}")
@@ -130,13 +131,16 @@ def setup(_options: argparse.Namespace) -> int:
 
 
 def teardown(_options: argparse.Namespace) -> int:
-    for service in places.services():
+    from tasks.settings import load
+
+    place = places.everything()
+    for service in place.services:
         if service.is_running():
             service.stop()
             print(f"The {service.name} is stopped.")
-    spool = places.STATE / "spool"
+    spool = load().spool
     waiting = list(spool.glob("*/*/manifest.json"))
-    for path in places.STATE.iterdir() if places.STATE.is_dir() else ():
+    for path in place.state.iterdir() if place.state.is_dir() else ():
         if path != spool or not waiting:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if waiting:
@@ -146,9 +150,9 @@ def teardown(_options: argparse.Namespace) -> int:
     return 0
 
 
-def _started() -> places.Place:
+def _started(with_luigid: bool = False) -> places.Place:
     place = places.prepare()
-    place.start()
+    place.start(with_luigid)
     return place
 
 

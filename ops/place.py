@@ -14,16 +14,14 @@ from urllib.parse import urlsplit
 from ops import embedded_s3, luigid
 from ops.service import Service
 from tasks.problem import Problem
-from tasks.settings import PROJECT, config_path, load_local
-
-STATE = PROJECT / ".local"
-"""What belongs to this machine: services' files, logs, the spool, the measured rate."""
+from tasks.settings import config_path, load, load_local
 
 
 @dataclass(frozen=True)
 class Place:
     """This machine with or without its embedded S3 server."""
 
+    state: Path
     s3: Service | None
     luigid: Service
 
@@ -32,18 +30,28 @@ class Place:
         """luigid's page, with every week and its progress."""
         return f"http://127.0.0.1:{self.luigid.port}/static/visualiser/index.html"
 
-    def start(self) -> None:
+    def start(self, with_luigid: bool) -> None:
         """Start what the place needs; what runs already is left alone."""
         if self.s3 is not None:
             self.s3.start()
             _make_bucket()
-        self.luigid.start()
+        if with_luigid:
+            self.luigid.start()
+
+    @property
+    def services(self) -> list[Service]:
+        """Every service that the place may need."""
+        return [self.luigid] if self.s3 is None else [self.s3, self.luigid]
+
+    def log_of(self, command: str) -> Path:
+        """Where a command's lines are kept."""
+        return self.state / "log" / f"{command}.log"
 
 
 def prepare() -> Place:
     """The place that the environment asks for; raises `Problem` where it asks for half of one."""
     local = load_local()
-    scheduler = luigid.make_service(STATE, local.luigid_port, config_path())
+    scheduler = luigid.make_service(local.state, local.luigid_port, config_path())
     source = os.environ.get("BUSTIMES_SOURCE", "").strip()
     destination = os.environ.get("BUSTIMES_DESTINATION", "").strip()
     os.environ.setdefault("LUIGI_CONFIG_PATH", str(config_path()))
@@ -51,14 +59,14 @@ def prepare() -> Place:
         reached = [os.environ.get(variable, ""), "127.0.0.1", "localhost"]
         os.environ[variable] = ",".join(filter(None, reached))
     if source and destination:
-        return Place(None, scheduler)
+        return Place(local.state, None, scheduler)
     if source or destination:
         given, other = ("SOURCE", "DESTINATION") if source else ("DESTINATION", "SOURCE")
         raise Problem(
             f"{given} is given without {other}. Give both, each s3://bucket/prefix or a folder; or "
             "neither, to try things out on this machine."
         )
-    server = embedded_s3.make_service(STATE, local.s3_port)
+    server = embedded_s3.make_service(local.state, local.s3_port)
     for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         os.environ.pop(variable, None)
     os.environ |= {
@@ -67,27 +75,22 @@ def prepare() -> Place:
         "AWS_SECRET_ACCESS_KEY": "embedded",
         "AWS_REGION": "us-east-1",
     }
-    return Place(server, scheduler)
+    return Place(local.state, server, scheduler)
 
 
-def services() -> list[Service]:
-    """Every service that may run on this machine."""
+def everything() -> Place:
+    """The place with every service that any command may have started."""
     local = load_local()
-    return [
-        embedded_s3.make_service(STATE, local.s3_port),
-        luigid.make_service(STATE, local.luigid_port, config_path()),
-    ]
+    return Place(
+        local.state,
+        embedded_s3.make_service(local.state, local.s3_port),
+        luigid.make_service(local.state, local.luigid_port, config_path()),
+    )
 
 
 def _make_bucket() -> None:
-    from tasks.settings import load
     from tasks.storage.s3 import S3Prefix
 
     for url in (load().source, load().destination):
         if urlsplit(url).scheme == "s3":
             S3Prefix(url).make_bucket()
-
-
-def log_of(command: str) -> Path:
-    """Where a command's lines are kept."""
-    return STATE / "log" / f"{command}.log"

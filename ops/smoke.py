@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from ops.memory import PeakMemory
-from ops.place import STATE, Place
+from ops.place import Place
 from tasks import figures
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes import synthetic
@@ -38,8 +38,7 @@ VEHICLES = 275
 FULL_BYTES = 909e9
 """What the whole archive of nine years holds."""
 
-RATE_FILE = STATE / "rate.json"
-
+_RATE_FILE = "rate.json"
 _PUTS_AT_ONCE = 16
 
 
@@ -84,6 +83,7 @@ def smoke(place: Place, week: Week, scheduler_port: int | None) -> None:
             f"complete and correct; {figures.count(report.spot_records, 'record')} of "
             f"{figures.count(report.spot_checked, 'raw snapshot')} compared"
         )
+    _keep_rate(place, manifest.raw_bytes / max(cpu, 0.01))
     for line in _figures(archive, week, manifest, memory, cpu):
         print(line)
     print(f"\nEvery week and its progress: {place.page}")
@@ -145,8 +145,6 @@ def _figures(
 ) -> Iterator[str]:
     raw, output = manifest.raw_bytes, manifest.output.bytes
     rate = raw / max(cpu_seconds, 0.01)
-    RATE_FILE.parent.mkdir(parents=True, exist_ok=True)
-    RATE_FILE.write_text(json.dumps({"bytes_a_second_and_core": rate}))
     hours = FULL_BYTES / rate / 3600
     peak = "all processes together" if memory.is_sum else "the largest process"
     yield ""
@@ -174,9 +172,15 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measured_rate() -> float | None:
+def _keep_rate(place: Place, rate: float) -> None:
+    file = place.state / _RATE_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"bytes_a_second_and_core": rate}))
+
+
+def measured_rate(place: Place) -> float | None:
     """Raw bytes a second of CPU that the last smoke test measured on this machine."""
     try:
-        return float(json.loads(RATE_FILE.read_text())["bytes_a_second_and_core"])
+        return float(json.loads((place.state / _RATE_FILE).read_text())["bytes_a_second_and_core"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

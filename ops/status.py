@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ops import memory
-from ops.place import Place, log_of, services
+from ops.place import Place
 from tasks import figures
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import weeks_with_snapshots
@@ -34,10 +34,10 @@ def lines(place: Place, weeks: list[Week]) -> Iterator[str]:
     yield f"disk      {figures.size(disk.free)} free of {figures.size(disk.total)}"
     free = memory.available_bytes()
     yield f"memory    {figures.size(free)} free" if free is not None else "memory    not known here"
-    for service in services():
+    for service in place.services:
         state = f"http://127.0.0.1:{service.port}" if service.is_running() else "not running"
         yield f"service   {service.name}: {state}"
-    log = log_of("full")
+    log = place.log_of("full")
     if log.exists():
         yield f"log       {log}"
         for line in log.read_text().splitlines()[-_LAST_LINES:]:

@@ -38,8 +38,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class LocalSettings:
-    """What `[local]` holds: where the services of this machine listen, on 127.0.0.1."""
+    """What `[local]` holds: this machine's files, and its services' ports on 127.0.0.1."""
 
+    state: Path
     s3_port: int
     luigid_port: int
 
@@ -135,6 +136,7 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "processes": _whole_number(0, 256),
     "reads_at_once": _whole_number(1, 512),
     "spot_checks": _whole_number(0, 1000),
+    "state": _folder,
     "s3_port": _whole_number(1, 65535),
     "luigid_port": _whole_number(1, 65535),
 }

@@ -41,6 +41,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("LOCAL_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("BUSTIMES_SPOOL", str(tmp_path / "spool"))
     monkeypatch.setenv("LUIGI_CONFIG_PATH", str(PROJECT / "luigi.cfg"))
     forget()
