@@ -130,7 +130,7 @@ def _as_it_is(archive: Archive, week: Week) -> str:
     archive.list_again()
     if week not in archive.weeks_written():
         return ""
-    return manifests.identity(archive.manifest_bytes(week))
+    return archive.identity(week)
 
 
 def _manifest(archive: Archive, week: Week) -> Manifest:

@@ -8,6 +8,7 @@ tasks of `graph` call this, and so may a notebook.
 
 import datetime as dt
 import functools
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -71,7 +72,14 @@ class Archive:
         """Whether a week is written, by the last listing; see `WeekTask.replaces`."""
         if week not in self.weeks_written():
             return False
-        return not replaces or manifests.identity(self.manifest_bytes(week)) != replaces
+        return not replaces or self.identity(week) != replaces
+
+    def identity(self, week: Week) -> str:
+        """A short name for a week as it stands, which changes when it is written again."""
+        stored = self.weeks_written()[week]
+        manifest = self.manifest_bytes(week)
+        of_file = f"{stored.size} {stored.etag} {stored.written}"
+        return hashlib.sha256((manifest or b"none") + of_file.encode()).hexdigest()[:12]
 
     def chosen_weeks(self, labels: str, first: str, last: str) -> list[Week]:
         """The weeks that `weeks` (comma-separated), `from` and `to` ask for."""

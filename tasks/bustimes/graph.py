@@ -47,8 +47,8 @@ class WeekTask(luigi.Task):
     week: Week = WeekParameter(description="the ISO week to convert, such as 2021-W45")
     replaces: str = luigi.Parameter(
         default="",
-        description="convert although there is a file, as long as its manifest is the one of this "
-        "identity (AllWeeks sets it for stale weeks)",
+        description="convert although there is a file, as long as it is the one of this identity "
+        "(AllWeeks sets it for stale and damaged weeks)",
     )
 
     def output(self) -> luigi.Target:
@@ -264,7 +264,7 @@ def _cores_for_each_worker() -> int:
 
 
 def _replaces(archive: Archive, week: Week, refresh: bool) -> str:
-    """The identity of the manifest that a week's conversion should replace, if it should."""
+    """The identity of what a week's conversion should replace, or nothing where it should not."""
     stored = archive.weeks_written().get(week)
     if stored is None:
         return ""
@@ -278,7 +278,7 @@ def _replaces(archive: Archive, week: Week, refresh: bool) -> str:
         return ""
     if check.is_fine:
         return ""
-    return manifests.identity(archive.manifest_bytes(week))
+    return archive.identity(week)
 
 
 def _sentence(week: Week, result: WeekResult, seconds: float) -> str:

@@ -5,7 +5,6 @@ refused, what came out, where each hour lies), and is what verify holds the arch
 holds no clock time and no machine: the same input gives the same manifest.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -121,8 +120,3 @@ def from_bytes(data: bytes, name: str) -> Manifest:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Problem(f"{name} is not a manifest ({type(error).__name__}: {error}).") from None
-
-
-def identity(data: bytes | None) -> str:
-    """A short name for exactly these manifest bytes; "none" for no manifest."""
-    return "none" if data is None else hashlib.sha256(data).hexdigest()[:12]

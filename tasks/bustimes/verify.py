@@ -102,7 +102,7 @@ class Report:
         yield (
             "Complete and correct."
             if not bad
-            else f"{figures.count(bad, 'week')} of {len(self.checks)} not as it should be."
+            else f"Not as it should be: {bad:,} of {figures.count(len(self.checks), 'week')}."
         )
 
     def _weeks(self) -> str:

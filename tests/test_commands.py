@@ -1,0 +1,287 @@
+"""The commands as the README gives them, and the README and luigi.cfg held to the code."""
+
+import ast
+import configparser
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from ops.__main__ import _parser
+from tasks.settings import LocalSettings, Settings, load, load_local, variable_of
+from tests.conftest import PROJECT, Run, free_port
+
+README = (PROJECT / "README.md").read_text()
+MAKEFILE = (PROJECT / "Makefile").read_text()
+CONFIG = (PROJECT / "luigi.cfg").read_text()
+COMMANDS = re.findall(r"^([a-z]+):.*?## ", MAKEFILE, re.MULTILINE)
+REAL = PROJECT.parent / "shared/data/trimet-vehicles/bustimes__2018-08-03__03-06-51.json"
+
+Make = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
+    """``make …`` with services, ports and files of its own, torn down in the end."""
+    state = tmp_path_factory.mktemp("state")
+    kept = ("AWS_", "BUSTIMES_", "LOCAL_", "LUIGI_", "MAKE", "MFLAGS")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(kept)}
+    environment |= {
+        "LOCAL_STATE": str(state / "local"),
+        "LOCAL_S3_PORT": str(free_port()),
+        "LOCAL_LUIGID_PORT": str(free_port()),
+        "BUSTIMES_SPOOL": str(state / "spool"),
+    }
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", "--no-print-directory", *arguments],
+            cwd=PROJECT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    yield run
+    ended = run("teardown")
+    assert ended.returncode == 0, ended.stderr
+    assert "Nothing runs any more" in ended.stdout
+    assert not list((state / "local").iterdir())
+
+
+def test_make_alone_prints_every_command(make: Make) -> None:
+    printed = make()
+    assert printed.returncode == 0
+    for command in COMMANDS:
+        assert re.search(rf"^  make {command} +\S", printed.stdout, re.MULTILINE), command
+    wanted = "smoke full plan status sync verify luigid setup teardown test lint help"
+    assert set(wanted.split()) == set(COMMANDS)
+
+
+def test_smoke_goes_from_end_to_end_and_prints_its_figures(make: Make) -> None:
+    ran = make("smoke")
+    assert ran.returncode == 0, ran.stderr
+    for step in ("fill", "convert", "validate", "resume", "verify"):
+        assert re.search(rf"^{step} +\d+\.\d s   \S", ran.stdout, re.MULTILINE), step
+    assert "1,008 synthetic snapshots" in ran.stdout
+    assert "nothing left to do" in ran.stdout
+    assert "complete and correct" in ran.stdout
+    for figure in ("raw", "output", "refused", "memory", "speed", "first"):
+        assert re.search(rf"^{figure} +\S", ran.stdout, re.MULTILINE), figure
+    first = next(line for line in ran.stdout.splitlines() if line.startswith("first"))
+    assert next(reversed(json.loads(first[6:]))) == "snapshot_time"
+    assert "http://127.0.0.1:" in ran.stdout
+    assert "Traceback" not in ran.stderr
+
+
+def test_after_smoke_the_other_commands_speak_of_its_week(make: Make) -> None:
+    assert make("setup").returncode == 0
+    again = make("full")
+    assert again.returncode == 0, again.stderr
+    assert "0 weeks to convert, 1 week done already." in again.stderr
+    planned = make("plan", "WEEKS=2021-W45,2021-W46")
+    assert planned.returncode == 0, planned.stderr
+    assert "done         1 week" in planned.stdout
+    assert "to do        nothing" in planned.stdout
+    status = make("status")
+    assert status.returncode == 0, status.stderr
+    assert "1 of 1 done (100%)" in status.stdout
+    verified = make("verify", "DEEP=1")
+    assert verified.returncode == 0, verified.stderr
+    assert verified.stdout.rstrip().endswith("Complete and correct.")
+    synced = make("sync")
+    assert synced.returncode == 0
+    assert "Nothing waits" in synced.stdout
+    page = make("luigid")
+    assert "http://127.0.0.1:" in page.stdout
+
+
+def test_plan_says_what_a_run_would_do_and_does_nothing(
+    make: Make, tmp_path: Path, make_snapshots: Callable[..., list[Path]]
+) -> None:
+    paths = make_snapshots(tmp_path / "in", "2021-W45")
+    planned = make("plan", f"SOURCE={tmp_path}/in", f"DESTINATION={tmp_path}/out")
+    assert planned.returncode == 0, planned.stderr
+    assert "to do        1 week: 2021-W45" in planned.stdout
+    assert f"snapshots    {len(paths)}, " in planned.stdout
+    for line in ("time ", "cost ", "storage "):
+        assert re.search(rf"^{line} +.*\d", planned.stdout, re.MULTILINE), line
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_real_snapshot_converts_to_what_python_reads_in_it(make: Make, tmp_path: Path) -> None:
+    if not REAL.exists():
+        pytest.skip(f"the real snapshot is not there: {REAL.relative_to(PROJECT.parent)}")
+    ran = make("full", f"SOURCE={REAL.parent}", f"DESTINATION={tmp_path}/out", "WEEKS=2018-W31")
+    assert ran.returncode == 0, ran.stderr
+    with gzip.open(tmp_path / "out/2018-W31.jsonl.gz", "rt") as file:
+        records = [json.loads(line) for line in file]
+    assert {record.pop("snapshot_time") for record in records} == {"2018-08-03T03:06:51+00:00"}
+    expected = ast.literal_eval(REAL.read_text())
+    assert len(records) == 333
+    in_vehicle_order = sorted(expected, key=lambda record: record["vehicleID"])
+    assert [list(one.items()) for one in records] == [list(one.items()) for one in in_vehicle_order]
+
+
+def test_options_of_make_reach_the_run(
+    make: Make, tmp_path: Path, make_snapshots: Callable[..., list[Path]]
+) -> None:
+    for label in ("2021-W44", "2021-W45", "2021-W46"):
+        make_snapshots(tmp_path / "in", label)
+    ran = make(
+        "full",
+        f"SOURCE={tmp_path}/in",
+        f"DESTINATION={tmp_path}/out",
+        "FROM=2021-W45",
+        "TO=2021-W46",
+        "WORKERS=2",
+        "ORDER=snapshot",
+        "COMPRESSION_LEVEL=1",
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.gz")) == [
+        "2021-W45.jsonl.gz",
+        "2021-W46.jsonl.gz",
+    ]
+    manifest = json.loads((tmp_path / "out/_manifests/2021-W45.json").read_text())
+    assert (manifest["order"], manifest["compression_level"]) == ("snapshot", 1)
+
+
+def test_another_place_is_one_clear_line(make: Make) -> None:
+    for place in ("ec2", "mars"):
+        ran = make("full", f"ON={place}")
+        assert ran.returncode == 2
+        said = [line for line in ran.stderr.splitlines() if not line.startswith("make: ***")]
+        assert len(said) == 1
+        assert f"ON={place}" in said[0]
+
+
+def test_every_command_has_help(ops: Run) -> None:
+    listed = ops("--help").stdout
+    [subcommands] = [
+        action.choices for action in _parser()._actions if isinstance(action.choices, dict)
+    ]
+    assert set(subcommands) == set(COMMANDS) - {"help", "test", "lint"}
+    for name, parser in subcommands.items():
+        assert name in listed
+        assert parser.description
+        for action in parser._actions:
+            assert action.help, (name, action.dest)
+
+
+def test_the_readme_documents_every_command() -> None:
+    for command in COMMANDS:
+        assert f"`make {command}`" in README or f"make {command}" in README, command
+
+
+def test_the_readme_documents_every_make_variable() -> None:
+    for variable in set(re.findall(r"\$\(([A-Z_0-9]+)\)", MAKEFILE)) - {"RUN", "VENV", "CHOICE"}:
+        assert f"`{variable}" in README, variable
+
+
+@pytest.mark.parametrize(("section", "kind"), [("bustimes", Settings), ("local", LocalSettings)])
+def test_every_setting_stands_in_luigi_cfg_with_a_comment_and_in_the_readme(
+    section: str, kind: type
+) -> None:
+    parser = configparser.ConfigParser()
+    parser.read_string(CONFIG)
+    names = [field.name for field in fields(kind)]
+    assert list(parser[section]) == names
+    for name in names:
+        assert re.search(rf"^#.*\n(?:\w+ = .*\n)?{name} = ", CONFIG, re.MULTILINE), name
+        row = re.search(rf"^\| `{name}` \| `([^`]*)` \| .{{20,}} \|$", README, re.MULTILINE)
+        assert row, name
+        assert row[1] == parser[section][name], name
+
+
+def test_every_setting_of_bustimes_can_be_given_to_make() -> None:
+    for field in fields(Settings):
+        assert f"export {variable_of('bustimes', field.name)} ?=" in MAKEFILE
+
+
+def test_environment_variables_override_luigi_cfg() -> None:
+    changed = load({"BUSTIMES_ORDER": "snapshot", "BUSTIMES_MAX_ERRORS": "7", "BUSTIMES_SPOOL": ""})
+    assert (changed.order, changed.max_errors) == ("snapshot", 7)
+    assert changed.spool == PROJECT / ".local/spool"
+    assert load({}).order == "vehicle"
+    assert load_local({"LOCAL_S3_PORT": "1234"}).s3_port == 1234
+
+
+def test_the_readme_says_what_each_dependency_does_for_the_user() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    for requirement in project["dependencies"]:
+        name = re.split(r"[\[>=]", requirement)[0]
+        assert re.search(rf"^\| `{name}` \| .{{20,}} \|$", README, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "tests/requirements.lock"])
+def test_locks_pin_every_package_by_hash_and_name_no_registry(name: str) -> None:
+    lock = (PROJECT / name).read_text()
+    assert "://" not in lock
+    pinned = re.findall(r"^([a-z][\w.\[\],-]*)==", lock, re.MULTILINE)
+    assert len(pinned) > 30
+    for entry in re.split(r"^(?=[a-z])", lock, flags=re.MULTILINE)[1:]:
+        assert "--hash=sha256:" in entry, entry[:60]
+
+
+def test_the_top_of_the_project_holds_what_the_design_names_and_nothing_else() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {path.partition("/")[0] for path in listed} == {
+        *("tasks", "luigi.cfg", "Makefile", "tests", "ops", "README.md", "LICENSE"),
+        *("pyproject.toml", "requirements.lock", ".ci", ".gitignore"),
+    }
+
+
+def test_imports_point_one_way() -> None:
+    def imported(path: Path) -> set[str]:
+        tree = ast.parse(path.read_text())
+        names = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        return names
+
+    def of(names: set[str], *packages: str) -> bool:
+        return any(name == one or name.startswith(f"{one}.") for name in names for one in packages)
+
+    for path in (PROJECT / "tasks").rglob("*.py"):
+        place = path.relative_to(PROJECT).as_posix()
+        names = imported(path)
+        assert not of(names, "ops"), place
+        assert not of(names, "luigi") or place == "tasks/bustimes/graph.py", place
+        assert not of(names, "boto3", "botocore", "obstore") or "/storage/" in place, place
+        if not place.startswith("tasks/bustimes/") and place != "tasks/__init__.py":
+            assert not of(names, "tasks.bustimes"), place
+    kernel = ("hour", "snapshot", "python_repr", "json_records")
+    for name in kernel:
+        names = imported(PROJECT / f"tasks/bustimes/{name}.py")
+        assert not of(names, "tasks.settings", "tasks.storage", "luigi"), name
+
+
+def test_the_kernel_loads_without_luigi_and_boto3() -> None:
+    script = (
+        "import sys, tasks.bustimes.hour, tasks.bustimes.converter; "
+        "print([name for name in ('luigi', 'boto3', 'botocore') if name in sys.modules])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == "[]"

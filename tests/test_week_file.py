@@ -1,0 +1,213 @@
+"""The output contract: what a week file and its manifest hold, whatever they were made with."""
+
+import base64
+import dataclasses
+import gzip
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas
+import polars
+import pytest
+
+from tasks.bustimes import manifest as manifests
+from tasks.bustimes.archive import Archive, convert_week
+from tasks.bustimes.listing import list_week
+from tasks.bustimes.manifest import Manifest
+from tasks.bustimes.snapshot import Refused, read_records, time_of
+from tasks.settings import load
+from tasks.storage import open_root
+from tasks.weeks import Week
+
+WEEK = Week(2021, 45)
+
+
+def convert(source: str, destination: str, processes: int = 2, **settings: Any) -> Archive:
+    """Convert 2021-W45 and return the archive."""
+    archive = Archive(
+        dataclasses.replace(load(), **settings), open_root(source), open_root(destination)
+    )
+    convert_week(archive, WEEK, "", processes, lambda _listing: lambda _hour: None, print)
+    return archive
+
+
+def lines_of(archive: Archive) -> list[bytes]:
+    data = archive.destination.read(manifests.file_of(WEEK))
+    return gzip.decompress(data).splitlines(keepends=True)
+
+
+def manifest_of(archive: Archive) -> Manifest:
+    manifest = archive.manifest(WEEK)
+    assert manifest is not None
+    return manifest
+
+
+def expected(folder: Path) -> list[tuple[str, dict[str, object]]]:
+    """(snapshot_time, record) of every readable snapshot, in time order."""
+    records = []
+    for path in sorted((folder / "raw").iterdir()):
+        time = time_of(f"raw/{path.name}")
+        assert time is not None
+        try:
+            for record in read_records(path.read_bytes()).records:
+                records.append((time.isoformat(), json.loads(record)))
+        except Refused:
+            continue
+    return records
+
+
+def test_every_record_of_every_snapshot_is_there_once_with_its_time_last(
+    raw_week: Path, tmp_path: Path
+) -> None:
+    lines = lines_of(convert(str(raw_week), str(tmp_path / "out")))
+    found = []
+    for line in lines:
+        record = json.loads(line)
+        name, time = record.popitem()
+        assert name == "snapshot_time"
+        found.append((time, record))
+
+    def as_text(pairs: list[tuple[str, dict[str, object]]]) -> list[str]:
+        return sorted(f"{time} {json.dumps(record)}" for time, record in pairs)
+
+    assert as_text(found) == as_text(expected(raw_week))
+
+
+def test_a_line_has_no_spaces_between_tokens_and_is_utf8(raw_week: Path, tmp_path: Path) -> None:
+    for line in lines_of(convert(str(raw_week), str(tmp_path / "out"))):
+        assert line.endswith(b'+00:00"}\n')
+        compact = json.dumps(json.loads(line), separators=(",", ":"))
+        assert json.loads(line) == json.loads(compact)
+        assert len(line.decode()) <= len(compact) + 1
+
+
+def test_records_stand_hour_by_hour_and_inside_by_vehicle_then_time(
+    make_snapshots: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    make_snapshots(tmp_path / "in", "2021-W45", hours=3)
+    lines = lines_of(convert(str(tmp_path / "in"), str(tmp_path / "out")))
+    order = [
+        (record["snapshot_time"][:13], record["vehicleID"], record["snapshot_time"])
+        for record in map(json.loads, lines)
+    ]
+    assert order == sorted(order)
+    assert len({hour for hour, _, _ in order}) == 3
+
+
+def test_in_snapshot_order_records_stand_as_they_came(raw_week: Path, tmp_path: Path) -> None:
+    lines = lines_of(convert(str(raw_week), str(tmp_path / "out"), order="snapshot"))
+    found = [json.loads(line) for line in lines]
+    assert [(one.pop("snapshot_time"), one) for one in found] == expected(raw_week)
+
+
+def test_the_same_input_gives_the_same_bytes_with_any_number_of_processes_and_any_source(
+    raw_week: Path, bucket: str, tmp_path: Path
+) -> None:
+    for path in (raw_week / "raw").iterdir():
+        open_root(bucket).write(f"raw/{path.name}", path.read_bytes())
+    one = convert(str(raw_week), str(tmp_path / "one"), processes=1)
+    three = convert(str(raw_week), str(tmp_path / "three"), processes=3)
+    on_s3 = convert(bucket, f"{bucket}/v2", processes=2)
+    data = one.destination.read(manifests.file_of(WEEK))
+    assert three.destination.read(manifests.file_of(WEEK)) == data
+    assert on_s3.destination.read(manifests.file_of(WEEK)) == data
+    assert one.manifest_bytes(WEEK) == three.manifest_bytes(WEEK)
+
+
+def test_the_manifest_describes_the_file(raw_week: Path, tmp_path: Path) -> None:
+    archive = convert(str(raw_week), str(tmp_path / "out"))
+    manifest = manifest_of(archive)
+    data = archive.destination.read(manifests.file_of(WEEK))
+    lines = lines_of(archive)
+    paths = sorted((raw_week / "raw").iterdir())
+    assert manifest.week == "2021-W45"
+    assert manifest.week_over
+    assert manifest.snapshots == len(paths) == 168
+    assert manifest.raw_bytes == sum(path.stat().st_size for path in paths)
+    assert manifest.records == manifest.output.lines == len(lines) == len(expected(raw_week))
+    assert manifest.first_snapshot == "2021-11-08T00:00:05+00:00"
+    assert manifest.last_snapshot == "2021-11-14T23:00:05+00:00"
+    assert manifest.listing_sha256 == list_week(archive.source, WEEK).fingerprint
+    assert manifest.output.bytes == len(data)
+    assert manifest.output.uncompressed_bytes == sum(map(len, lines))
+    assert manifest.output.sha256 == hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data).digest()
+    assert manifest.output.s3_sha256 == base64.b64encode(digest).decode()
+    [refused] = manifest.refused
+    assert archive.destination.find(f"_refused/2021-W45/{refused.key}") is not None
+    assert refused.bytes == (raw_week / refused.key).stat().st_size
+    assert "cut off" in refused.reason or "HTML" in refused.reason
+
+
+def test_each_hour_can_be_read_alone_where_the_manifest_says(
+    raw_week: Path, tmp_path: Path
+) -> None:
+    archive = convert(str(raw_week), str(tmp_path / "out"))
+    manifest = manifest_of(archive)
+    file = manifests.file_of(WEEK)
+    together = b""
+    for hour in manifest.hours:
+        if hour.bytes:
+            text = gzip.decompress(archive.destination.read(file, hour.offset, hour.bytes))
+            together += text
+            lines = text.splitlines()
+            assert len(lines) == hour.lines
+            assert all(json.loads(one)["snapshot_time"].startswith(hour.hour) for one in lines)
+    assert together == b"".join(lines_of(archive))
+    assert sum(hour.snapshots for hour in manifest.hours) == manifest.snapshots
+
+
+def test_gzip_members_have_no_optional_header_fields_and_no_time(
+    raw_week: Path, tmp_path: Path
+) -> None:
+    archive = convert(str(raw_week), str(tmp_path / "out"))
+    data = archive.destination.read(manifests.file_of(WEEK))
+    for hour in manifest_of(archive).hours:
+        if hour.bytes:
+            header = data[hour.offset : hour.offset + 10]
+            assert header[:3] == b"\x1f\x8b\x08"
+            assert header[3] == 0  # flags
+            assert header[4:8] == bytes(4)  # time
+
+
+def test_every_reader_counts_the_same_lines(raw_week: Path, tmp_path: Path) -> None:
+    archive = convert(str(raw_week), str(tmp_path / "out"))
+    file = tmp_path / "out" / manifests.file_of(WEEK)
+    lines = manifest_of(archive).output.lines
+    assert lines > 1000
+    zcat = subprocess.run(["zcat", file], capture_output=True, check=True).stdout
+    assert zcat.count(b"\n") == lines
+    with gzip.open(file, "rt", encoding="utf-8") as text:
+        assert sum(1 for _ in text) == lines
+    query = (
+        f"select count(*), count(vehicleID), min(snapshot_time)::varchar from read_json('{file}')"
+    )
+    count, vehicles, first = duckdb.sql(query).fetchall()[0]
+    assert (count, vehicles) == (lines, lines)
+    assert str(first).startswith("2021-11-0")
+    schema = {"vehicleID": polars.Int64, "snapshot_time": polars.String, "delay": polars.Int64}
+    assert polars.read_ndjson(file, schema=schema).height == lines
+    frame = pandas.read_json(file, lines=True, dtype={"tripID": str})
+    assert len(frame) == lines
+
+
+@pytest.mark.parametrize("level", [1, 12])
+def test_the_level_changes_the_size_and_nothing_else(
+    raw_week: Path, tmp_path: Path, level: int
+) -> None:
+    usual = convert(str(raw_week), str(tmp_path / "usual"))
+    other = convert(str(raw_week), str(tmp_path / "other"), compression_level=level)
+    assert lines_of(usual) == lines_of(other)
+    assert manifest_of(usual).output.sha256 != manifest_of(other).output.sha256
+
+
+def test_a_manifest_is_read_back_as_it_was_written(raw_week: Path, tmp_path: Path) -> None:
+    archive = convert(str(raw_week), str(tmp_path / "out"))
+    manifest = manifest_of(archive)
+    assert manifests.from_bytes(manifest.to_bytes(), "it") == manifest
+    assert manifest.to_bytes() == archive.manifest_bytes(WEEK)
