@@ -17,14 +17,8 @@ from typing import Any
 import pytest
 
 from tasks.bustimes.snapshot import Refused, read_records, time_of
-from tasks.bustimes.synthetic import (
-    LAST_REPR,
-    Long,
-    main,
-    python2_repr,
-    snapshots,
-    write_folder,
-)
+from tasks.bustimes.synthetic import LAST_REPR, Long, python2_repr, snapshots, write_folder
+from tasks.bustimes.synthetic.__main__ import main
 from tasks.problem import Problem
 
 MINUTE, HOUR = dt.timedelta(minutes=1), dt.timedelta(hours=1)

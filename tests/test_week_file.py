@@ -5,6 +5,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from tasks.bustimes.snapshot import Refused, read_records, time_of
 from tasks.settings import load
 from tasks.storage import open_root
 from tasks.weeks import Week
+from tests.conftest import PROJECT
 
 WEEK = Week(2021, 45)
 
@@ -211,3 +213,21 @@ def test_a_manifest_is_read_back_as_it_was_written(raw_week: Path, tmp_path: Pat
     manifest = manifest_of(archive)
     assert manifests.from_bytes(manifest.to_bytes(), "it") == manifest
     assert manifest.to_bytes() == archive.manifest_bytes(WEEK)
+
+
+def test_the_readmes_examples_read_a_week_file(
+    raw_week: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = convert(str(raw_week), str(tmp_path / "out"))
+    lines = manifest_of(archive).output.lines
+    monkeypatch.chdir(tmp_path / "out")
+    readme = (PROJECT / "README.md").read_text()
+    by_line, by_frame = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(by_line + "        found.append(record)\n", names | {"found": (found := [])})
+    assert len(found) == lines
+    exec(by_frame, names)
+    assert names["frame"].height == lines
+    [query] = re.findall(r"```sql\n(.*?);\n```", readme, re.DOTALL)
+    routes = {record["routeNumber"] for record in found}
+    assert len(duckdb.sql(query).fetchall()) == len(routes)
