@@ -2,11 +2,11 @@
 
 Each command prepares its place, does one thing through `tasks`, and ends with an exit code that
 tells the truth: 0 when it did what was asked, 1 when something is left or wrong, 2 for a mistake
-that the message explains, 130 when interrupted. A `Problem` is printed as its sentence.
+that the message explains, 130 when interrupted (Ctrl-C), 143 when terminated. A `Problem` is
+printed as its sentence.
 """
 
 import argparse
-import logging
 import os
 import shutil
 import signal
@@ -34,7 +34,6 @@ def smoke(options: argparse.Namespace) -> int:
 def full(options: argparse.Namespace) -> int:
     place = _started(with_luigid=not options.local_scheduler)
     log_to(place.log_of("full"))
-    logging.getLogger("luigi-interface").addHandler(logging.FileHandler(place.log_of("full")))
     from tasks.bustimes.graph import AllWeeks, run
 
     if place.s3 is not None:
@@ -116,6 +115,7 @@ def verify(options: argparse.Namespace) -> int:
 
 def luigid(_options: argparse.Namespace) -> int:
     place = places.prepare()
+    place.make_state()
     place.luigid.start()
     print(f"luigid runs: {place.page}")
     return 0
@@ -208,25 +208,39 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _terminated(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(143)  # so that converter processes and locks are let go
+class _Stopped(KeyboardInterrupt):
+    """A signal asks to stop; any other kind of exception luigi would take for a failed task's."""
+
+
+def _stop_when_asked() -> None:
+    """Have Ctrl-C and SIGTERM end this process in order, and at once when they come again."""
+    this_process = os.getpid()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != this_process:  # a worker that luigi forked: what it started ends with it
+            os._exit(128 + number)
+        signal.signal(number, signal.SIG_DFL)
+        raise _Stopped(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _terminated)
+    _stop_when_asked()
     try:
         return int(options.run(options))
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except _Stopped as stopped:
         print(
             "Interrupted. What is finished is kept; the next run goes on from here.",
             file=sys.stderr,
         )
-        return 130
+        return 128 + int(stopped.args[0])
     except BrokenPipeError:
         return 1  # whoever read the output has gone
 

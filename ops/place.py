@@ -6,6 +6,7 @@ luigi.cfg in it. With both, it is what they say, and AWS's own variables mean wh
 unless asked.
 """
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,25 @@ class Place:
 
     def start(self, with_luigid: bool) -> None:
         """Start what the place needs; what runs already is left alone."""
+        self.make_state()
         if self.s3 is not None:
             self.s3.start()
             _make_bucket()
         if with_luigid:
             self.luigid.start()
+
+    def make_state(self) -> None:
+        """The folder of this machine's own files, which must be there and writable."""
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.state, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise Problem(
+                f"{self.state}, for the logs and services of this machine, cannot be written: "
+                f"{error.strerror}. Set state in [local] of luigi.cfg (or LOCAL_STATE, for one "
+                "run) to a folder of yours."
+            ) from None
 
     @property
     def services(self) -> list[Service]:

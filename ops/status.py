@@ -44,7 +44,7 @@ def lines(place: Place, weeks: list[Week]) -> Iterator[str]:
             yield f"          {line}"
 
 
-def _weeks(archive: Archive, weeks: list[Week], running: dict[str, str]) -> Iterator[str]:
+def _weeks(archive: Archive, weeks: list[Week], running: dict[str, list[str]]) -> Iterator[str]:
     archive.source.check_readable()
     archive.list_again()
     written = archive.weeks_written()
@@ -58,12 +58,14 @@ def _weeks(archive: Archive, weeks: list[Week], running: dict[str, str]) -> Iter
     )
     if left:
         yield f"to do     {ranges(list(left))}"
-    for week, sentence in sorted(running.items()):
-        yield f"running   {week}: {sentence}"
+    for week, sentences in sorted(running.items()):
+        yield f"running   {week}: {sentences[0]}"
+    for sentence in sorted({one for sentences in running.values() for one in sentences[1:]}):
+        yield f"          {sentence}"
 
 
-def _running_weeks(place: Place) -> dict[str, str]:
-    """The weeks under way and how far they are, from luigid if it runs."""
+def _running_weeks(place: Place) -> dict[str, list[str]]:
+    """The weeks under way and how far they and their run are, from luigid if it runs."""
     if not place.luigid.is_running():
         return {}
     asked = urllib.request.Request(
@@ -76,9 +78,11 @@ def _running_weeks(place: Place) -> dict[str, str]:
     except (urllib.error.URLError, OSError, ValueError, KeyError):
         return {}
     return {
-        task["params"][
-            "week"
-        ]: f"{task.get('progress_percentage') or 0} %, {task.get('status_message')}"
+        task["params"]["week"]: [
+            f"{task.get('progress_percentage') or 0}%, {message[0]}",
+            *message[1:],
+        ]
         for task in tasks.values()
         if task.get("name") == "WeekTask"
+        for message in [(task.get("status_message") or "starting").splitlines()]
     }

@@ -3,10 +3,12 @@
 luigi logs every exception with a traceback. For a mistake that a person can make, the sentence is
 all there is to say, so a filter on luigi's own logger takes the rest away. Every other exception
 keeps its traceback. Imported by the graph modules, it works for plain ``luigi --module tasks`` too.
+Where bars are drawn, messages have to go through whoever draws them: `print_with`.
 """
 
 import logging
 import re
+from collections.abc import Callable
 
 from tasks.problem import Problem
 
@@ -16,12 +18,37 @@ _PROBLEM_IN_TRACEBACK = re.compile(
 )
 
 
+# What luigi says of a parameter that was not given, and of a setting or option that it cannot use.
+_MISSING = re.compile(r"(\w+)\[.*\]: requires the '(\w+)' parameter", re.DOTALL)
+_WRONG = re.compile(r"(\w+)\[.*\]: Error when parsing the default value of '(\w+)'", re.DOTALL)
+
+
+def sentence_of(error: BaseException | None) -> str | None:
+    """What to tell of a mistake that a person can make; None for every other error."""
+    if isinstance(error, Problem):
+        return str(error)
+    if missing := _MISSING.match(str(error)):
+        task, name = missing.groups()
+        return f"{task} needs --{name}; luigi --module tasks {task} --help tells what that is."
+    if wrong := _WRONG.match(str(error)):
+        section, name = wrong.groups()
+        why = error.__cause__ if error else None
+        return (
+            f"luigi cannot use its setting {name}: {why}. Correct it in [{section}] of luigi.cfg, "
+            "or as an option of the command."
+        )
+    return None
+
+
 class _SentencesOnly(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, Problem):
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return False  # whoever stopped the run knows
+        sentence = sentence_of(error)
+        if sentence:
             task = record.args[-1] if isinstance(record.args, tuple) and record.args else None
-            record.msg, record.args = f"{task} failed: {error}" if task else str(error), None
+            record.msg, record.args = f"{task} failed: {sentence}" if task else sentence, None
             record.exc_info = record.exc_text = None
         elif isinstance(record.msg, str):
             in_message = _PROBLEM_IN_TRACEBACK.search(record.msg)
@@ -35,3 +62,21 @@ def install() -> None:
     logger = logging.getLogger("luigi-interface")
     if not any(isinstance(one, _SentencesOnly) for one in logger.filters):
         logger.addFilter(_SentencesOnly())
+
+
+def print_with(say: Callable[[str], None]) -> None:
+    """Have `say` print luigi's warnings and errors, instead of all else that may print them."""
+    logger = logging.getLogger("luigi-interface")
+    logger.setLevel(logging.WARNING)
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+    logger.addHandler(_Saying(say))
+
+
+class _Saying(logging.Handler):
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(self.format(record))

@@ -59,16 +59,22 @@ def _load(kind: type[_Section], section: str, environment: Mapping[str, str]) ->
     path = config_path(environment)
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read(path)
+        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
         given = dict(parser[section]) if parser.has_section(section) else {}
-    except configparser.Error as error:
-        raise Problem(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise Problem(
+            f"The settings cannot be read from {path}: {error.strerror}. Run this in the project's "
+            "folder, or let LUIGI_CONFIG_PATH name its luigi.cfg."
+        ) from None
+    except (configparser.Error, UnicodeDecodeError) as error:
+        why = " ".join(str(error).split())
+        raise Problem(f"{path} is no file of settings: {why}. Correct it there.") from None
     names = [field.name for field in fields(kind)]
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise Problem(
-            f"[{section}] of {path} has settings that do not exist: {', '.join(unknown)}. "
-            f"There are: {', '.join(names)}."
+            f"[{section}] of {path} has settings that do not exist: {', '.join(unknown)}. Correct "
+            f"or remove them; there are: {', '.join(names)}."
         )
     values: dict[str, Any] = {}
     for name in names:
@@ -76,7 +82,10 @@ def _load(kind: type[_Section], section: str, environment: Mapping[str, str]) ->
         overriding = environment.get(variable, "").strip()
         text = overriding or given.get(name, "").strip()
         if not text:
-            raise Problem(f"{name} is not set: give it in [{section}] of {path}.")
+            raise Problem(
+                f"{name} is not set: give it in [{section}] of {path}, or as {variable} for one "
+                "run."
+            )
         values[name] = _READERS[name](
             text, variable if overriding else f"{name} in [{section}] of {path}"
         )

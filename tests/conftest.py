@@ -124,9 +124,11 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def ops() -> Run:
     """``python -m ops …`` as the Makefile runs it; never uses the services of this machine."""
 
-    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: object, before: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "ops", *map(str, arguments)],
+            [*before, sys.executable, "-m", "ops", *map(str, arguments)],
             cwd=PROJECT,
             env=os.environ | environment,
             capture_output=True,

@@ -1,8 +1,9 @@
-"""The Luigi graph: which weeks there are to do, what a second run does, and what it costs to ask."""
+"""The Luigi graph: which weeks are to do, what a second run does, and what it costs to ask."""
 
 import datetime as dt
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -207,6 +208,16 @@ def test_a_run_goes_on_with_the_weeks_that_are_missing(
     assert files_in(places[1]) == files
 
 
+def test_weeks_are_converted_from_the_first_to_the_last(
+    places: tuple[Path, Path], make_snapshots: Make, luigi: Run
+) -> None:
+    labels = ["2016-W49", "2018-W25", "2021-W44", "2021-W45", "2021-W46", "2022-W01"]
+    for label in reversed(labels):
+        make_snapshots(places[0], label, hours=1)
+    said = luigi("AllWeeks").stderr
+    assert re.findall(r"^(\S+) converted", said, re.MULTILINE) == labels
+
+
 def test_several_workers_write_what_one_writes(
     places: tuple[Path, Path], make_snapshots: Make, luigi: Run, tmp_path: Path
 ) -> None:
@@ -390,6 +401,7 @@ def test_a_listing_fingerprint_changes_with_any_key_size_or_tag(tmp_path: Path) 
     assert len(prints) == 5
 
 
-def test_nothing_to_convert_is_a_mistake_worth_a_sentence(places: tuple[Path, Path]) -> None:
+@pytest.mark.usefixtures("places")
+def test_nothing_to_convert_is_a_mistake_worth_a_sentence() -> None:
     with pytest.raises(Problem, match=r"nothing to convert: .* has no raw snapshots in 2021-W45"):
         AllWeeks(weeks="2021-W45").requires()

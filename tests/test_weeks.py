@@ -101,7 +101,7 @@ def test_space_around_a_label_does_not_matter(label: str) -> None:
     ],
 )
 def test_a_label_of_another_form_is_shown_the_right_one(label: str) -> None:
-    with pytest.raises(Problem, match="is not an ISO week: .*2021-W45") as problem:
+    with pytest.raises(Problem, match=r"is not an ISO week: .*2021-W45") as problem:
         Week.parse(label)
     assert repr(label) in str(problem.value)
 

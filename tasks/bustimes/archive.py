@@ -69,8 +69,11 @@ class Archive:
         return None if data is None else manifests.from_bytes(data, name)
 
     def has(self, week: Week, replaces: str) -> bool:
-        """Whether a week is written, by the last listing; see `WeekTask.replaces`."""
-        if week not in self.weeks_written():
+        """Whether a week is written, by the last listing; see `WeekTask.replaces`.
+
+        One that has something in the spool is not: a run was killed before it had cleared it.
+        """
+        if week not in self.weeks_written() or self.spool.week(week).has_something():
             return False
         return not replaces or self.identity(week) != replaces
 
@@ -84,7 +87,12 @@ class Archive:
     def chosen_weeks(self, labels: str, first: str, last: str) -> list[Week]:
         """The weeks that `weeks` (comma-separated), `from` and `to` ask for."""
         given = [label for label in labels.replace(" ", "").split(",") if label]
+        if labels.strip() and not given:
+            raise Problem(f"{labels!r} names no week: write WEEKS=2018-W25,2021-W45, or leave it.")
         return chosen(given, first, last, now(), FIRST_WEEK)
+
+
+_FROM_SPOOL = "uploaded from the spool, where an earlier run had left it"
 
 
 @dataclass(frozen=True)
@@ -109,15 +117,18 @@ def convert_week(
     `Problem`; then the destination is as it was.
     """
     with archive.spool.lock(week, on_wait=lambda: say(f"{week}: another run is at it; waiting.")):
+        spooled = archive.spool.week(week)
         stored = archive.destination.find(manifests.file_of(week))
         if stored is not None and not replaces:
+            if spooled.is_finished():  # killed while it replaced the week, or just before the end
+                return WeekResult(_publish(spooled, archive), _FROM_SPOOL)
+            spooled.clear()
             return WeekResult(archive.manifest(week), "was finished by another run")
         listing = list_week(archive.source, week)
         if not listing.snapshots:
             return WeekResult(None, "has no raw snapshots")
-        spooled = archive.spool.week(week)
         over = week.is_over(now())
-        how = "uploaded from the spool, where an earlier run had left it"
+        how = _FROM_SPOOL
         if not spooled.is_of(listing, over, archive.settings):
             how = "converted"
             on_hour = on_listing(listing)

@@ -90,10 +90,13 @@ class _Worker:
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
             )
-        ours.send(setup)
+        self._setup: Setup | None = setup
 
     def give(self, job: Job) -> None:
         try:
+            if self._setup is not None:
+                self.connection.send(self._setup)
+                self._setup = None
             self.connection.send(job)
         except (BrokenPipeError, ConnectionResetError):
             raise self._was_killed() from None
@@ -102,7 +105,7 @@ class _Worker:
     def take(self) -> Answer:
         try:
             answer = self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # the latter where it died in the middle of its answer
             raise self._was_killed() from None
         self.jobs -= 1
         return answer

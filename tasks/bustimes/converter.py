@@ -2,8 +2,9 @@
 
 Started by `tasks.bustimes.conversion` as ``python -m tasks.bustimes.converter FD``. A thread
 fetches the next hour while this one is converted, so that network and processor work at the same
-time. The process holds two hours in memory at most, never forks, and ends by itself when the other
-end of the connection closes, however that came about: a killed parent leaves nothing running.
+time. The process holds two hours in memory at most, never forks, and ends by itself as soon as the
+other end of the connection closes, however that came about and whatever it waits for: a killed
+parent leaves nothing running.
 """
 
 import contextlib
@@ -16,7 +17,9 @@ import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NoReturn
 
+from tasks.bustimes.disk import explained
 from tasks.bustimes.hour import ConvertedHour, convert
 from tasks.bustimes.listing import ListedSnapshot
 from tasks.problem import Problem
@@ -66,24 +69,30 @@ class Converter:
         self._connection = connection
         self._setup = setup
         self._reader = BulkReader(setup.source, setup.reads_at_once)
-        self._fetched: queue.Queue[_Fetched | None] = queue.Queue(maxsize=1)
+        self._jobs: queue.Queue[Job] = queue.Queue()  # the parent hands out two at most
+        self._fetched: queue.Queue[_Fetched] = queue.Queue(maxsize=1)
 
-    def run(self) -> None:
-        """Convert until the connection closes."""
-        threading.Thread(target=self._fetch_all, daemon=True).start()
-        while (fetched := self._fetched.get()) is not None:
-            job, bodies = fetched
+    def run(self) -> NoReturn:
+        """Convert until the connection closes, which ends the process."""
+        for thread in (self._receive_all, self._fetch_all):
+            threading.Thread(target=thread, daemon=True).start()
+        while True:
+            job, bodies = self._fetched.get()
             answer = bodies if isinstance(bodies, Failure) else self._convert(job, bodies)
             self._connection.send((job.number, answer))
 
-    def _fetch_all(self) -> None:
+    def _receive_all(self) -> None:
         while True:
             try:
                 job = self._connection.recv()
             except (EOFError, OSError):
-                self._fetched.put(None)
-                return
+                os._exit(0)  # no parent any more: nobody will use what is being read
             assert isinstance(job, Job)
+            self._jobs.put(job)
+
+    def _fetch_all(self) -> None:
+        while True:
+            job = self._jobs.get()
             self._fetched.put((job, self._fetch(job)))
 
     def _fetch(self, job: Job) -> list[bytes] | Failure:
@@ -104,8 +113,9 @@ class Converter:
             ]
             hour = convert(named, self._setup.order, self._setup.level)
             body_of = {key: body for key, _, body in named} if hour.refused else {}
-            for key, _ in hour.refused:
-                self._refused_path(key).write_bytes(body_of[key])
+            with explained(self._setup.refused_folder):
+                for key, _ in hour.refused:
+                    self._refused_path(key).write_bytes(body_of[key])
             return self._with_large(hour, job)
         except Exception as error:
             return _failure(error)
@@ -136,7 +146,8 @@ class Converter:
         return snapshot.stored.size > self._setup.max_snapshot_bytes
 
     def _keep_large(self, snapshot: ListedSnapshot, credentials: Credentials | None) -> None:
-        with self._refused_path(snapshot.stored.key).open("wb") as file:
+        folder = self._setup.refused_folder
+        with explained(folder), self._refused_path(snapshot.stored.key).open("wb") as file:
             for chunk in self._reader.stream(snapshot.stored, credentials):
                 file.write(chunk)
 
@@ -160,7 +171,7 @@ def main() -> None:
     connection: Connection[Answer, Setup | Job] = Connection(int(sys.argv[1]))
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, EOFError):  # no parent any more
         Converter(connection).run()
-    os._exit(0)  # do not wait for reads that nobody will use
+    os._exit(0)
 
 
 if __name__ == "__main__":

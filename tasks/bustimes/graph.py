@@ -6,6 +6,7 @@ the destination, `Verify` checks what came out. Thin: what a week is and how it 
 modules beside this one know.
 """
 
+import datetime as dt
 import functools
 import os
 import time
@@ -14,8 +15,9 @@ from collections.abc import Callable
 import luigi
 from luigi.contrib.s3 import S3Target
 from luigi.execution_summary import LuigiStatusCode
+from luigi.rpc import RPCError
 
-from tasks import figures, luigi_messages
+from tasks import figures, luigi_messages, orphan
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive, WeekResult, convert_week, now
 from tasks.bustimes.hour import ConvertedHour
@@ -23,12 +25,13 @@ from tasks.bustimes.listing import Listing, weeks_with_snapshots
 from tasks.bustimes.refusals import RefusalCount
 from tasks.bustimes.verify import RAW_GONE, check_week, verify
 from tasks.problem import Problem
-from tasks.progress import RunProgress, UnitProgress
+from tasks.progress import RunProgress, UnitProgress, say
 from tasks.weeks import Week, chosen, ranges
 
 luigi_messages.install()
 
 _WAIT_SECONDS = 5.0
+_UNDER_WAY_ELSEWHERE = "being run by another worker"  # luigi's words; it calls this a success
 
 
 class WeekParameter(luigi.Parameter):
@@ -51,6 +54,11 @@ class WeekTask(luigi.Task):
         "(AllWeeks sets it for stale and damaged weeks)",
     )
 
+    @property
+    def priority(self) -> int:  # type: ignore[override]
+        """Earlier weeks first; above nought, for luigi raises all below to that of AllWeeks."""
+        return dt.date.max.toordinal() - self.week.monday.toordinal()
+
     def output(self) -> luigi.Target:
         archive = Archive.open()
         name = manifests.file_of(self.week)
@@ -62,6 +70,7 @@ class WeekTask(luigi.Task):
         return Archive.open().has(self.week, self.replaces)
 
     def run(self) -> None:
+        orphan.end_with(_scheduling_process)
         archive, run = Archive.open(), _run()
         chosen([self.week.label], "", "", now(), self.week)  # not in the future
         _refusals.check(archive.settings.max_errors)
@@ -75,8 +84,8 @@ class WeekTask(luigi.Task):
                 on_listing=unit.start,
                 say=run.say,
             )
-        archive.list_again()
-        run.finished(_sentence(self.week, result, time.monotonic() - started))
+            archive.list_again()
+            unit.finished(_sentence(self.week, result, time.monotonic() - started))
 
     def on_failure(self, exception: BaseException) -> str:
         if isinstance(exception, Problem):
@@ -187,22 +196,38 @@ def run(task: luigi.Task, workers: int, scheduler_port: int | None) -> bool:
     Weeks that another run has under way are waited for, and taken over if that run dies. Without a
     `scheduler_port` the scheduler lives in this process.
     """
-    where = (
+    where: dict[str, object] = (
         {"local_scheduler": True}
         if scheduler_port is None
         else {"scheduler_host": "127.0.0.1", "scheduler_port": scheduler_port}
     )
     global _workers
     _workers = workers
+    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
+    luigi_messages.print_with(say)
+    try:
+        return _build(task, workers, where)
+    except ValueError as error:  # a setting of luigi's own
+        sentence = luigi_messages.sentence_of(error)
+        if sentence is None:
+            raise
+        raise Problem(sentence) from None
+    finally:
+        if _progress is not None:
+            _progress.close()
+
+
+def _build(task: luigi.Task, workers: int, where: dict[str, object]) -> bool:
     said = False
     while True:
-        result = luigi.build(
-            [task], workers=workers, detailed_summary=True, log_level="WARNING", **where
-        )
-        if result.status != LuigiStatusCode.NOT_RUN:
-            return result.status in (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY)
+        result = luigi.build([task], workers=workers, detailed_summary=True, **where)
+        if result.status in (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY):
+            if _UNDER_WAY_ELSEWHERE not in result.summary_text:
+                return True
+        elif result.status != LuigiStatusCode.NOT_RUN:
+            return False
         if not said:
-            _run().say("Another run has some of these weeks under way; waiting for it.")
+            say("Another run has some of these weeks under way; waiting for it.")
             said = True
         time.sleep(_WAIT_SECONDS)
 
@@ -214,6 +239,7 @@ class _UnitOfListing:
         self._task = task
         self._run = run
         self._unit: UnitProgress | None = None
+        self._is_reported = True
 
     def __enter__(self) -> "_UnitOfListing":
         self._report(0, "listing")
@@ -234,20 +260,33 @@ class _UnitOfListing:
 
         return on_hour
 
+    def finished(self, sentence: str) -> None:
+        self._show(1, sentence.replace(": ", "\n", 1))  # the page does not wrap lines
+        (self._unit or self._run).finished(sentence)
+
     def __exit__(self, *_: object) -> None:
         if self._unit is not None:
             self._unit.close()
 
     def _report(self, share: float, sentence: str) -> None:
-        if self._task.set_progress_percentage is not None:
-            self._task.set_progress_percentage(round(100 * share))
-        if self._task.set_status_message is not None:
-            self._task.set_status_message(sentence)
+        self._show(share, f"{sentence}\nwhole run: {self._run.standing()}")
+
+    def _show(self, share: float, message: str) -> None:
+        if not self._is_reported:
+            return
+        try:
+            if self._task.set_status_message is not None:
+                self._task.set_status_message(message)
+            if self._task.set_progress_percentage is not None:
+                self._task.set_progress_percentage(int(100 * share))
+        except RPCError:  # luigid is gone: no reason to lose the week as well
+            self._is_reported = False
 
 
 _refusals = RefusalCount()
 _progress: RunProgress | None = None
 _workers: int | None = None
+_scheduling_process = os.getpid()
 
 
 def _run(to_do: int | None = None) -> RunProgress:
@@ -271,14 +310,11 @@ def _replaces(archive: Archive, week: Week, refresh: bool) -> str:
     if not refresh and stored.written >= week.end.timestamp():
         return ""  # written when the week was over: as good as it was then
     check = check_week(archive, week)
-    if check.is_fine and check.state != "partial":
-        return ""
     if check.state == RAW_GONE:
-        _run(1).say(f"{week} is left as it is: {check.why}.")
-        return ""
-    if check.is_fine:
-        return ""
-    return archive.identity(week)
+        say(f"{week} is left as it is: {check.why}.")
+    elif not check.is_fine:
+        return archive.identity(week)
+    return ""
 
 
 def _sentence(week: Week, result: WeekResult, seconds: float) -> str:

@@ -6,6 +6,7 @@ for the run and not for each week. It starts at nought with every run.
 
 import multiprocessing
 
+from tasks import figures
 from tasks.problem import Problem
 
 
@@ -19,17 +20,22 @@ class RefusalCount:
         """Count (key, reason) pairs; raises `Problem` once there are more than `max_errors`."""
         with self._count.get_lock():
             self._count.value += len(refused)
-        self.check(max_errors, refused)
-
-    def check(self, max_errors: int, latest: list[tuple[str, str]] | None = None) -> None:
-        """Raises `Problem` where the run has refused more than `max_errors` already."""
-        count = self._count.value
+            count = self._count.value
         if count <= max_errors:
             return
-        example = f" The last one: {latest[-1][0]}, because {latest[-1][1]}." if latest else ""
+        example = f" The last one: {refused[-1][0]}, because {refused[-1][1]}." if refused else ""
         raise Problem(
-            f"The run stops: {count:,} snapshots could not be read, and max_errors allows "
-            f"{max_errors:,}.{example} Look at it; if such objects are to be expected, give "
-            f"MAX_ERRORS={max(count * 2, 1000)}: they are set aside under _refused/ and named in "
-            "the manifest."
+            f"The run stops: {figures.count(count, 'snapshot')} could not be read, and max_errors "
+            f"allows {max_errors:,}.{example} Look at it; if such objects are to be expected, give "
+            f"MAX_ERRORS={max(count * 2, 1000)} (or set max_errors in luigi.cfg): they are set "
+            "aside under _refused/ and named in the manifest."
         )
+
+    def check(self, max_errors: int) -> None:
+        """Raises `Problem` where the run has refused more than `max_errors` already."""
+        count = self._count.value
+        if count > max_errors:
+            raise Problem(
+                f"not begun, because the run stops: {figures.count(count, 'snapshot')} could not "
+                f"be read, and max_errors allows {max_errors:,}."
+            )

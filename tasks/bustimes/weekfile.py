@@ -9,9 +9,9 @@ without converting again. A week is worked on under a lock, by one process of a 
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +21,7 @@ from pathlib import Path
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.conversion import convert_hours
 from tasks.bustimes.converter import Setup
+from tasks.bustimes.disk import explained
 from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import Listing
 from tasks.bustimes.manifest import HourOfFile, Manifest, OutputFile, RefusedSnapshot
@@ -66,7 +67,7 @@ class Spool:
     @contextlib.contextmanager
     def lock(self, week: Week, on_wait: Callable[[], None]) -> Iterator[None]:
         """Hold the week against other processes of this machine; says so where it must wait."""
-        with _explained(self.place):
+        with explained(self.place):
             self.place.mkdir(parents=True, exist_ok=True)
             file = (self.place / f"{week}.lock").open("w")
         with file:  # closing it, or dying, gives the lock back
@@ -96,6 +97,10 @@ class SpooledWeek:
     @property
     def refused_folder(self) -> Path:
         return self.folder / "refused"
+
+    def has_something(self) -> bool:
+        """Whether a run is at the week, or was killed at it."""
+        return os.path.exists(self.folder)
 
     def is_finished(self) -> bool:
         return self.manifest_file.exists()
@@ -132,7 +137,7 @@ def finish(
 
     `listing` must not be empty. Raises `Problem`; then nothing in the folder counts as finished.
     """
-    with _explained(spooled.folder):
+    with explained(spooled.folder):
         spooled.clear()
         spooled.refused_folder.mkdir(parents=True)
         setup = Setup(
@@ -165,12 +170,13 @@ def finish(
 
 def publish(spooled: SpooledWeek, destination: Root) -> Manifest:
     """Send a finished week to the destination, then clear its folder; returns its manifest."""
-    manifest = spooled.manifest()
-    for refused in manifest.refused:
-        kept = spooled.refused_folder / refused.key
-        destination.write_file(manifests.refused_key_of(spooled.week, refused.key), kept)
-    destination.write(manifests.key_of(spooled.week), spooled.manifest_file.read_bytes())
-    destination.write_file(manifests.file_of(spooled.week), spooled.file)
+    with explained(spooled.folder):
+        manifest = spooled.manifest()
+        for refused in manifest.refused:
+            kept = spooled.refused_folder / refused.key
+            destination.write_file(manifests.refused_key_of(spooled.week, refused.key), kept)
+        destination.write(manifests.key_of(spooled.week), spooled.manifest_file.read_bytes())
+        destination.write_file(manifests.file_of(spooled.week), spooled.file)
     spooled.clear()
     return manifest
 
@@ -252,16 +258,3 @@ def _describe(
         output=writer.output(),
         hours=writer.hours,
     )
-
-
-@contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """What goes wrong on the spool's disk, in words."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "the disk is full: free some space, or set spool to a folder elsewhere"
-        else:
-            remedy = f"{error.strerror}: mend that, or set spool to another folder"
-        raise Problem(f"The spool folder {folder} cannot be written, {remedy}.") from None

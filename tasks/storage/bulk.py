@@ -8,9 +8,12 @@ every job, so that every way boto3 knows to get them works here too.
 """
 
 import asyncio
+import contextlib
 import datetime as dt
+import os
+import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import obstore
 from obstore import exceptions as failures
@@ -19,10 +22,17 @@ from obstore.store import S3Store
 from tasks.problem import Problem
 from tasks.storage import StoredObject
 from tasks.storage.address import BulkSource, Credentials
+from tasks.storage.refusal import remedy
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential
 
+_CHUNK_BYTES = 1 << 20
+_FAILURES = (failures.BaseError, FileNotFoundError)
+"""What obstore raises: for a missing object Python's own error, for the rest its own."""
+
+_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>")
+_ERROR_MESSAGE = re.compile(r"<Message>([^<]*)</Message>")
 _CREDENTIALS_LAST = dt.timedelta(minutes=10)
 _RETRY: Any = {
     "max_retries": 10,
@@ -55,8 +65,8 @@ class BulkReader:
     def stream(self, stored: StoredObject, credentials: Credentials | None) -> Iterator[bytes]:
         """One body in chunks, for those too large for memory."""
         if self._source.folder:
-            with (self._source.folder / stored.key).open("rb") as file:
-                while chunk := file.read(1 << 20):
+            with self._opened(stored) as file:
+                while chunk := file.read(_CHUNK_BYTES):
                     yield chunk
             return
         self._credentials = credentials
@@ -65,9 +75,9 @@ class BulkReader:
             answer = obstore.get(
                 self._store, self._source.prefix + stored.key, options={"if_match": stored.etag}
             )
-            for chunk in answer.stream(min_chunk_size=1 << 20):
+            for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
-        except failures.BaseError as error:
+        except _FAILURES as error:
             raise self._problem(stored, error) from None
 
     def _open_store(self) -> S3Store:
@@ -113,9 +123,11 @@ class BulkReader:
                         options={"if_match": stored.etag},
                     )
                     body = bytes(await answer.bytes_async())
-                except failures.BaseError as error:
+                except _FAILURES as error:
                     raise self._problem(stored, error) from None
-            return self._checked(stored, body)
+            if len(body) != stored.size:
+                raise self._changed(stored)
+            return body
 
         bodies = await asyncio.gather(*map(read_one, objects), return_exceptions=True)
         for body in bodies:
@@ -124,19 +136,31 @@ class BulkReader:
         return [body for body in bodies if isinstance(body, bytes)]
 
     def _read_file(self, stored: StoredObject) -> bytes:
+        with self._opened(stored) as file:
+            return file.read()
+
+    @contextlib.contextmanager
+    def _opened(self, stored: StoredObject) -> Iterator[BinaryIO]:
+        """A file that is what was listed, before it is read and afterwards."""
         assert self._source.folder is not None
         path = self._source.folder / stored.key
         try:
-            return self._checked(stored, path.read_bytes())
+            file = path.open("rb")
         except FileNotFoundError:
             raise self._gone(stored) from None
         except OSError as error:
-            raise Problem(f"{path} cannot be read: {error.strerror}.") from None
+            raise Problem(
+                f"{path} cannot be read: {error.strerror}. Mend that and run it again."
+            ) from None
+        with file:
+            self._must_be_as_listed(stored, file)
+            yield file
+            self._must_be_as_listed(stored, file)
 
-    def _checked(self, stored: StoredObject, body: bytes) -> bytes:
-        if len(body) != stored.size:
+    def _must_be_as_listed(self, stored: StoredObject, file: BinaryIO) -> None:
+        now = os.fstat(file.fileno())
+        if (now.st_size, str(now.st_mtime_ns)) != (stored.size, stored.etag):
             raise self._changed(stored)
-        return body
 
     def _gone(self, stored: StoredObject) -> Problem:
         return Problem(
@@ -151,15 +175,18 @@ class BulkReader:
         )
 
     def _problem(self, stored: StoredObject, error: Exception) -> Problem:
-        if isinstance(error, failures.NotFoundError | FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and "<Code>NoSuchBucket<" not in str(error):
             return self._gone(stored)
         if isinstance(error, failures.PreconditionError):
             return self._changed(stored)
         where = f"{self._source.url}/{stored.key} cannot be read"
+        text = str(error)
+        code, message = _ERROR_CODE.search(text), _ERROR_MESSAGE.search(text)
+        if code:
+            return Problem(f"{where}: {remedy(code[1], message[1] if message else '')}.")
+        if "redirect without LOCATION" in text:
+            return Problem(f"{where}: {remedy('PermanentRedirect', '')}.")
         if isinstance(error, failures.PermissionDeniedError | failures.UnauthenticatedError):
-            return Problem(
-                f"{where}: access is denied. This needs s3:GetObject on the source; check "
-                "AWS_PROFILE and the bucket's policy."
-            )
-        first_line = str(error).strip().partition("\n")[0]
+            return Problem(f"{where}: {remedy('AccessDenied', '')}.")
+        first_line = text.strip().partition("\n")[0]
         return Problem(f"{where}, after several tries: {first_line}. Run it again later.")

@@ -58,8 +58,11 @@ class Folder:
         folder, names = self._sorted_names(prefix)
         start, behind = prefix.rpartition("/")[2], after.rpartition("/")[2]
         at = max(bisect.bisect_left(names, start), bisect.bisect_right(names, behind))
-        if at < len(names) and names[at].startswith(start):
-            return (folder / names[at]).relative_to(self.path).as_posix()
+        for name in names[at:]:
+            if not name.startswith(start):
+                break
+            if (folder / name).is_file():
+                return (folder / name).relative_to(self.path).as_posix()
         return None
 
     def find(self, key: str) -> StoredObject | None:
@@ -174,8 +177,9 @@ def _explained(path: Path, done: str) -> Iterator[None]:
 
 
 def _problem(path: Path, done: str, error: OSError) -> Problem:
+    missing = "it is gone, or was never there; run it again to list afresh"
     remedies = {
-        errno.ENOENT: "it is gone, or was never there; run it again to list afresh",
+        errno.ENOENT: missing if done == "read" else "no folder can be made there; choose another",
         errno.EACCES: "access is denied; ask its owner, or choose another folder",
         errno.EPERM: "access is denied; ask its owner, or choose another folder",
         errno.EROFS: "the file system is read-only; choose another folder",

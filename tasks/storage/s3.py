@@ -24,6 +24,7 @@ from tasks.problem import Problem
 from tasks.storage import StoredObject
 from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.checksum import PART_BYTES, base64_of, combine, parts_of
+from tasks.storage.refusal import remedy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -141,9 +142,19 @@ class S3Prefix:
             self.url,
             bucket=self.bucket,
             prefix=self.prefix,
-            region=self.client.meta.region_name,
+            region=self._region(),
             endpoint=_endpoint_override(_session_of_process(os.getpid())),
         )
+
+    def _region(self) -> str:
+        """Where the bucket lies: boto3 finds that out as it goes, obstore must be told."""
+        with explained(f"{self.url} cannot be read"):
+            try:
+                answer: Any = self.client.head_bucket(Bucket=self.bucket)
+            except aws.ClientError as error:  # tells it even where it denies access
+                answer = error.response
+        headers: dict[str, str] = answer["ResponseMetadata"].get("HTTPHeaders", {})
+        return headers.get("x-amz-bucket-region") or self.client.meta.region_name
 
     def credentials(self) -> Credentials | None:
         with explained(f"{self.url} cannot be read"):
@@ -192,8 +203,8 @@ class S3Prefix:
         upload_id = self.client.create_multipart_upload(
             Bucket=self.bucket, Key=key, ChecksumAlgorithm="SHA256", ContentType="application/gzip"
         )["UploadId"]
-        note.write_text(upload_id)
         try:
+            note.write_text(upload_id)
             digests = self._send_parts(key, path, upload_id)
             self.client.complete_multipart_upload(
                 Bucket=self.bucket,
@@ -208,7 +219,8 @@ class S3Prefix:
             )
         except BaseException:
             with contextlib.suppress(aws.BotoCoreError, aws.ClientError):
-                self._give_up_earlier(key, note)
+                self._give_up(key, upload_id)
+                note.unlink(missing_ok=True)
             raise
         note.unlink(missing_ok=True)
         return combine([digest for _, _, digest in digests])
@@ -242,11 +254,13 @@ class S3Prefix:
         """Give up the upload that a note speaks of, if there is one."""
         if not note.exists():
             return
-        with contextlib.suppress(self.client.exceptions.NoSuchUpload):
-            self.client.abort_multipart_upload(
-                Bucket=self.bucket, Key=key, UploadId=note.read_text()
-            )
+        if upload_id := note.read_text():  # empty: killed before it was written
+            self._give_up(key, upload_id)
         note.unlink(missing_ok=True)
+
+    def _give_up(self, key: str, upload_id: str) -> None:
+        with contextlib.suppress(self.client.exceptions.NoSuchUpload):
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
 
 
 @functools.lru_cache(maxsize=1)
@@ -278,12 +292,23 @@ def _make_client(max_attempts: int) -> "S3Client":
             s3={"addressing_style": "path"} if endpoint else None,
         )
         region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
-        return session.client("s3", region_name=region, config=config)
+        try:
+            return session.client("s3", region_name=region, config=config)
+        except aws.InvalidRegionError:
+            raise Problem(
+                f"{region!r} is no region of AWS: correct AWS_REGION, such as us-east-1."
+            ) from None
 
 
 def _endpoint_override(session: boto3.session.Session) -> str | None:
     """The endpoint that the environment or the profile names in place of AWS's own."""
-    url = session.client("s3", region_name="us-east-1").meta.endpoint_url
+    try:
+        url = session.client("s3", region_name="us-east-1").meta.endpoint_url
+    except ValueError as error:
+        raise Problem(
+            f"{error}. Correct AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL): it looks like "
+            "http://127.0.0.1:5555. For AWS itself, unset it."
+        ) from None
     host = urlsplit(url).hostname or ""
     return None if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else url
 
@@ -294,10 +319,13 @@ def explained(what: str) -> Iterator[None]:
     try:
         yield
     except aws.ClientError as error:
-        raise Problem(f"{what}: {_remedy(error)}.") from None
+        message = error.response.get("Error", {}).get("Message", "")
+        raise Problem(f"{what}: {remedy(_code(error), message)}.") from None
     except aws.ProfileNotFound as error:
         raise Problem(f"{what}: {error}. Correct AWS_PROFILE, or unset it.") from None
-    except (aws.NoCredentialsError, aws.PartialCredentialsError):
+    except aws.PartialCredentialsError as error:
+        raise Problem(f"{what}: {error}. Set what is missing, or use AWS_PROFILE.") from None
+    except aws.NoCredentialsError:
         raise Problem(
             f"{what}: there are no AWS credentials. Set AWS_PROFILE (aws configure list-profiles "
             "shows what there is), or run it where an instance role provides them."
@@ -310,34 +338,22 @@ def explained(what: str) -> Iterator[None]:
         aws.ConnectionClosedError,
     ) as error:
         raise Problem(
-            f"{what}: {error} Check the network and AWS_ENDPOINT_URL_S3, then run it again."
+            f"{what}: {_ended(error)} Check the network and AWS_ENDPOINT_URL_S3, then run it again."
         ) from None
+    except aws.ParamValidationError as error:
+        report = str(error).partition("\n")[2].strip()
+        mistake = report.partition(": Bucket name must")[0]  # and not the pattern that it must
+        raise Problem(f"{what}: {_ended(mistake)} Correct the address.") from None
+    except (aws.ConfigParseError, aws.ConfigNotFound) as error:
+        raise Problem(f"{what}: {_ended(error)} Correct that file of AWS's.") from None
     except (aws.BotoCoreError, aws.HTTPClientError) as error:
-        raise Problem(f"{what}: {error}. Run it again when that is mended.") from None
+        raise Problem(f"{what}: {_ended(error)} Run it again when that is mended.") from None
+
+
+def _ended(message: object) -> str:
+    """A message of boto3's as a sentence: they end in a full stop or not."""
+    return str(message).rstrip(" .") + "."
 
 
 def _code(error: aws.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _remedy(error: aws.ClientError) -> str:
-    code = _code(error)
-    message = error.response.get("Error", {}).get("Message", "")
-    remedies = {
-        "NoSuchBucket": "there is no such bucket; create it, or correct its name",
-        "NoSuchKey": "the object is gone, or was never there; run it again to list afresh",
-        "404": "it is not there; create it, or correct its name",
-        "AccessDenied": "access is denied; this needs s3:ListBucket and s3:GetObject on the "
-        "source, s3:PutObject on the destination, and the right AWS_PROFILE",
-        "403": "access is denied; check AWS_PROFILE and the bucket's policy",
-        "PermanentRedirect": "the bucket lies in another region; set AWS_REGION to it",
-        "301": "the bucket lies in another region; set AWS_REGION to it",
-        "AuthorizationHeaderMalformed": "the bucket lies in another region; set AWS_REGION to it",
-        "IllegalLocationConstraintException": "the bucket lies in another region; set AWS_REGION",
-        "ExpiredToken": "the credentials have expired; log in again",
-        "InvalidAccessKeyId": "AWS does not know this access key; check AWS_PROFILE",
-        "SignatureDoesNotMatch": "the secret key is wrong; check AWS_PROFILE",
-        "RequestTimeTooSkewed": "this machine's clock is wrong; set it",
-        "SlowDown": "S3 asks to slow down, still after many tries; run it again later",
-    }
-    return remedies.get(code, f"S3 answers {code} ({message}); mend that and run it again")

@@ -7,7 +7,7 @@ or talk to a network. Inside, `fleet` knows who drives what when, `snapshots` wh
 wrote of it, and `python2_repr` how Python 2 printed that.
 """
 
-from tasks.bustimes.synthetic.python2 import Long, python2_repr
 from tasks.bustimes.synthetic.bodies import LAST_REPR, snapshots, write_folder
+from tasks.bustimes.synthetic.python2 import Long, python2_repr
 
 __all__ = ["LAST_REPR", "Long", "python2_repr", "snapshots", "write_folder"]

@@ -1,0 +1,44 @@
+"""What S3's error codes mean for a person: the rest of a sentence that says what to do.
+
+Shared by the two ways to S3, boto3 and obstore; imports neither. An answer to a HEAD has no body,
+so there the status stands where the code would.
+"""
+
+_OTHER_REGION = "the bucket lies in another region; set AWS_REGION to that one"
+_REMEDIES = {
+    "NoSuchBucket": "there is no such bucket; create it, or correct its name",
+    "NoSuchKey": "the object is gone, or was never there; run it again to list afresh",
+    "404": "there is nothing of that name; correct the address, or AWS_ENDPOINT_URL_S3 if it is "
+    "set",
+    "AccessDenied": "access is denied; this needs s3:ListBucket and s3:GetObject on the source, "
+    "those and s3:PutObject on the destination, and the right AWS_PROFILE",
+    "403": "access is denied; check AWS_PROFILE and the bucket's policy",
+    "PermanentRedirect": _OTHER_REGION,
+    "301": _OTHER_REGION,
+    "AuthorizationHeaderMalformed": _OTHER_REGION,
+    "IllegalLocationConstraintException": _OTHER_REGION,
+    "400": "S3 refuses the request and does not say why; as a rule the credentials have expired "
+    "(log in again) or AWS_REGION is not the bucket's",
+    "ExpiredToken": "the credentials have expired; log in again (aws sso login), or renew what "
+    "AWS_SESSION_TOKEN holds",
+    "InvalidToken": "the session token is wrong; log in again (aws sso login), or unset "
+    "AWS_SESSION_TOKEN",
+    "InvalidAccessKeyId": "AWS does not know this access key; check AWS_PROFILE and "
+    "AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "the secret key is not that of the access key; check AWS_PROFILE and "
+    "AWS_SECRET_ACCESS_KEY",
+    "RequestTimeTooSkewed": "this machine's clock is wrong; set it",
+    "SlowDown": "S3 asks to slow down, still after many tries; run it again later",
+}
+
+
+def remedy(code: str, message: str) -> str:
+    """What to do about an error code; `message` is what S3 says itself."""
+    if code in _REMEDIES:
+        return _REMEDIES[code]
+    if code.startswith("5") or code in ("InternalError", "ServiceUnavailable"):
+        return (
+            f"the server answers {code} ({message}), still after several tries; run it again "
+            "later, and see that AWS_ENDPOINT_URL_S3, if it is set, names an S3 server"
+        )
+    return f"S3 answers {code} ({message}); mend that and run it again"

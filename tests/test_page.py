@@ -1,0 +1,283 @@
+"""luigid's page in a browser, and make status, while a real run stands still and after its end."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops import luigid
+from ops.service import Service
+from tasks.bustimes import synthetic
+from tasks.weeks import Week
+from tests.conftest import PROJECT, Run, free_port
+
+WEEK = Week(2021, 45)
+SENTENCE = r"[\d,]+ of 1,008 snapshots, [\d,]+ records, [\d.]+ [kM]B/s, ETA [\d.:]+(?: s)?"
+_DEADLINE_SECONDS = 60.0
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """What the condition gives once it is true."""
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.01)
+    raise AssertionError("what was waited for did not come")
+
+
+def ask(url: str, body: object = None, method: str | None = None) -> Any:
+    """The JSON that an address of this machine answers."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data, headers, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+class RealRun:
+    """``python -m ops full`` in a session of its own, and the luigid that it reports to."""
+
+    def __init__(self, scheduler: Service, folder: Path) -> None:
+        self.port, self._folder = scheduler.port, folder
+        self.destination = folder / "destination"
+        self.start()
+
+    @property
+    def page(self) -> str:
+        return f"http://127.0.0.1:{self.port}/static/visualiser/index.html"
+
+    def start(self) -> None:
+        with (self._folder / "output").open("w") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ops", "full", "--weeks", str(WEEK)],
+                cwd=PROJECT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def under_way(self) -> dict[str, Any] | None:
+        """What luigid knows of the week, if it is neither at its beginning nor at its end."""
+        query = "data=%7B%22status%22%3A%22RUNNING%22%2C%22upstream_status%22%3A%22%22%7D"
+        tasks = ask(f"http://127.0.0.1:{self.port}/api/task_list?{query}")["response"]
+        for task in tasks.values():
+            if task["name"] == "WeekTask" and 1 <= (task["progress_percentage"] or 0) <= 99:
+                return dict(task)
+        assert self._process.poll() is None, f"it ended without being seen: {self.output}"
+        return None
+
+    def freeze(self) -> None:
+        """Stop it and its converters in the middle of the week."""
+        wait_for(self.under_way)
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def wait(self) -> int:
+        return self._process.wait(timeout=_DEADLINE_SECONDS)
+
+    @property
+    def output(self) -> str:
+        return (self._folder / "output").read_text()
+
+
+@pytest.fixture
+def disconnect_seconds() -> int:
+    """After how long luigid takes a silent worker for dead; a frozen one should not be."""
+    return 600
+
+
+@pytest.fixture(scope="module")
+def big_week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("big-week")
+    synthetic.write_folder(folder, WEEK.start, WEEK.end, interval_seconds=600, vehicles=40)
+    return folder
+
+
+@pytest.fixture
+def frozen_run(
+    big_week: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disconnect_seconds: int
+) -> Iterator[RealRun]:
+    """A real run that stands still in the middle of a week."""
+    config = tmp_path / "luigi.cfg"
+    config.write_text(
+        re.sub(
+            r"(?m)^worker_disconnect_delay = .*$",
+            f"worker_disconnect_delay = {disconnect_seconds}",
+            (PROJECT / "luigi.cfg").read_text(),
+        )
+    )
+    scheduler = luigid.make_service(tmp_path / "state", free_port(), config)
+    for name, value in {
+        "LUIGI_CONFIG_PATH": config,
+        "LOCAL_LUIGID_PORT": scheduler.port,
+        "BUSTIMES_SOURCE": big_week,
+        "BUSTIMES_DESTINATION": tmp_path / "destination",
+        "BUSTIMES_PROCESSES": 1,
+        "BUSTIMES_COMPRESSION_LEVEL": 12,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    scheduler.start()
+    try:
+        run = RealRun(scheduler, tmp_path)
+        try:
+            run.freeze()
+            yield run
+        finally:
+            run.kill()
+    finally:
+        scheduler.stop()
+
+
+class Browser:
+    """Headless Chromium through the W3C WebDriver protocol."""
+
+    def __init__(self, driver: str, profile: Path) -> None:
+        arguments = [
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+            *("--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic"),
+            *("--disable-dev-shm-usage", "--window-size=1300,900", f"--user-data-dir={profile}"),
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        ]
+        options = {"args": arguments, "binary": shutil.which("chromium")}
+        wanted = {"browserName": "chrome", "goog:chromeOptions": options}
+        session = ask(f"{driver}/session", {"capabilities": {"alwaysMatch": wanted}})
+        self._session = f"{driver}/session/{session['value']['sessionId']}"
+
+    def open(self, url: str) -> None:
+        # By way of an empty page: a change behind the # alone would load nothing.
+        for address in ("about:blank", url):
+            ask(f"{self._session}/url", {"url": address})
+
+    def text(self, selector: str) -> str:
+        """What a person reads in an element: nothing where it is hidden or missing."""
+        script = (
+            f"const e = document.querySelector({json.dumps(selector)}); return e && e.innerText"
+        )
+        answer = ask(f"{self._session}/execute/sync", {"script": script, "args": []})
+        return answer["value"] or ""
+
+    def click(self, selector: str) -> None:
+        how = {"using": "css selector", "value": selector}
+        [element] = ask(f"{self._session}/element", how)["value"].values()
+        ask(f"{self._session}/element/{element}/click", {})
+
+    def close(self) -> None:
+        ask(self._session, method="DELETE")
+
+
+@pytest.fixture
+def browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    for program, package in (("chromium", "chromium"), ("chromedriver", "chromium-driver")):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is missing: install the Debian package {package}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    port = free_port()
+    command = ["chromedriver", f"--port={port}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = f"http://127.0.0.1:{port}"
+
+    def is_ready() -> bool:
+        try:
+            return bool(ask(f"{driver}/status")["value"]["ready"])
+        except urllib.error.URLError:
+            return False
+
+    try:
+        wait_for(is_ready)
+        browser = Browser(driver, tmp_path / "browser")
+        try:
+            yield browser
+        finally:
+            browser.close()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def week_row(browser: Browser, status: str) -> bool:
+    rows = browser.text("#taskTable tbody")
+    return bool(re.search(rf"{status}\s+WeekTask\s+week={WEEK}", rows))
+
+
+def test_the_page_shows_how_far_a_week_is_and_keeps_it_when_the_run_is_over(
+    browser: Browser, frozen_run: RealRun
+) -> None:
+    known = frozen_run.under_way()
+    assert known is not None
+    percent, [sentence, standing] = (
+        known["progress_percentage"],
+        known["status_message"].split("\n"),
+    )
+    assert re.fullmatch(SENTENCE, sentence)
+    assert re.fullmatch(r"whole run: 0 of 1 week, ETA [\d.:]+(?: s)?", standing)
+
+    browser.open(f"{frozen_run.page}#tab=workers")
+    wait_for(lambda: f"week={WEEK}" in browser.text("#workerList"))
+    assert browser.text("#workerList .taskProgressBar") == f"{percent}%"
+
+    browser.open(frozen_run.page)
+    wait_for(lambda: week_row(browser, "RUNNING"))
+    browser.click("#taskTable .statusMessage")
+    wait_for(lambda: sentence in browser.text("#statusMessageModal pre"))
+    assert standing in browser.text("#statusMessageModal pre")
+    assert f"{percent}%" in browser.text("#statusMessageModal .progress-bar")
+
+    frozen_run.thaw()
+    assert frozen_run.wait() == 0, frozen_run.output
+    browser.open(frozen_run.page)
+    wait_for(lambda: week_row(browser, "DONE"))
+    browser.click("#taskTable .statusMessage")
+    wait_for(lambda: f"{WEEK} converted in " in browser.text("#statusMessageModal pre"))
+    said = browser.text("#statusMessageModal pre")
+    assert re.search(r"\n1,008 snapshots, [\d,]+ records, .+ -> .+ \([\d.]+ to 1\)$", said)
+    assert "100%" in browser.text("#statusMessageModal .progress-bar")
+
+
+def test_status_says_how_far_a_run_is(frozen_run: RealRun, ops: Run) -> None:
+    known = frozen_run.under_way()
+    assert known is not None
+    sentence, standing = known["status_message"].split("\n")
+    asked = ops("status", "--weeks", str(WEEK))
+    assert asked.returncode == 0, asked.stderr
+    lines = asked.stdout.splitlines()
+    assert lines[:5] == [
+        f"weeks     0 of 1 done (0%) in {frozen_run.destination}",
+        f"to do     {WEEK}",
+        f"running   {WEEK}: {known['progress_percentage']}%, {sentence}",
+        f"          {standing}",
+        "spool     nothing waits for upload",
+    ]
+    assert re.fullmatch(r"disk      [\d.]+ [MGT]B free of [\d.]+ [MGT]B", lines[5])
+    assert lines[6].startswith("memory    ")
+    assert lines[7] == f"service   Luigi scheduler: http://127.0.0.1:{frozen_run.port}"
+    assert lines[8].startswith("log       ")
+    assert "1 week to convert, 0 weeks done already." in lines[9]
+
+
+@pytest.mark.parametrize("disconnect_seconds", [1])
+def test_the_weeks_of_a_run_that_was_killed_are_done_by_the_next(frozen_run: RealRun) -> None:
+    frozen_run.kill()
+    frozen_run.start()
+    assert frozen_run.wait() == 0, frozen_run.output
+    assert (frozen_run.destination / f"{WEEK}.jsonl.gz").exists(), frozen_run.output
+    assert "Done: " in frozen_run.output
