@@ -81,18 +81,13 @@ def status(options: argparse.Namespace) -> int:
 
 
 def sync(_options: argparse.Namespace) -> int:
-    from tasks import figures
     from tasks.bustimes.archive import Archive, publish_waiting
 
     _started()
     archive = Archive.open()
     waiting = archive.spool.waiting()
     for spooled in tqdm(waiting, desc="upload", leave=False, disable=not in_terminal()):
-        size = spooled.file.stat().st_size
-        publish_waiting(archive, spooled)
-        print(
-            f"{spooled.week} uploaded and confirmed: {figures.size(size)} of disk are free again."
-        )
+        print(f"{spooled.week} {publish_waiting(archive, spooled)}.")
     if not waiting:
         print(f"Nothing waits for {archive.destination.url} in {archive.settings.spool}.")
     return 0

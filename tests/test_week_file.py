@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ import polars
 import pytest
 
 from tasks.bustimes import manifest as manifests
-from tasks.bustimes.archive import Archive, convert_week
+from tasks.bustimes import weekfile
+from tasks.bustimes.archive import Archive, convert_week, publish_waiting
 from tasks.bustimes.listing import list_week
 from tasks.bustimes.manifest import Manifest
 from tasks.bustimes.snapshot import Refused, read_records, time_of
@@ -231,3 +233,59 @@ def test_the_readmes_examples_read_a_week_file(
     [query] = re.findall(r"```sql\n(.*?);\n```", readme, re.DOTALL)
     routes = {record["routeNumber"] for record in found}
     assert len(duckdb.sql(query).fetchall()) == len(routes)
+
+
+def _finished_in_the_spool(raw: Path, out: Path) -> Archive:
+    """An archive whose 2021-W45 is converted and waits in the spool, and not yet published."""
+    archive = Archive(load(), open_root(str(raw)), open_root(str(out)))
+    weekfile.finish(
+        list_week(archive.source, WEEK),
+        True,
+        archive.source,
+        archive.spool.week(WEEK),
+        archive.settings,
+        1,
+        lambda _hour: None,
+    )
+    return archive
+
+
+def _again(archive: Archive) -> str:
+    return convert_week(archive, WEEK, "", 1, lambda _listing: lambda _hour: None, print).how
+
+
+def test_a_week_in_the_spool_is_published_unless_late_snapshots_came(
+    raw_week: Path, tmp_path: Path
+) -> None:
+    archive = _finished_in_the_spool(raw_week, tmp_path / "out")
+    assert _again(archive) == "uploaded from the spool, where an earlier run had left it"
+    late = _finished_in_the_spool(raw_week, tmp_path / "late")
+    (raw_week / "raw/bustimes__2021-11-09__00-30-05.json").write_bytes(b"[]")
+    assert _again(late) == "converted"
+    assert manifest_of(late).snapshots == 169
+
+
+def test_a_week_in_the_spool_whose_raw_side_is_gone_is_published_and_not_lost(
+    raw_week: Path, tmp_path: Path
+) -> None:
+    archive = _finished_in_the_spool(raw_week, tmp_path / "out")
+    shutil.rmtree(raw_week / "raw")
+    assert _again(archive).startswith("uploaded from the spool")
+    assert manifest_of(archive).snapshots == 168
+
+
+def _sync(archive: Archive) -> str:
+    return publish_waiting(archive, archive.spool.week(WEEK))
+
+
+@pytest.mark.parametrize("again", [_again, _sync])
+def test_an_older_week_in_the_spool_never_replaces_a_newer_one(
+    raw_week: Path, tmp_path: Path, again: Callable[[Archive], str]
+) -> None:
+    archive = _finished_in_the_spool(raw_week, tmp_path / "out")
+    (raw_week / "raw/bustimes__2021-11-09__00-30-05.json").write_bytes(b"[]")
+    newer = convert(str(raw_week), str(tmp_path / "out"), spool=tmp_path / "another-machine")
+    manifest = newer.manifest_bytes(WEEK)
+    assert re.search("finished by another run|in the archive already", again(archive))
+    assert archive.manifest_bytes(WEEK) == manifest
+    assert not archive.spool.waiting()

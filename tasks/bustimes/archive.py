@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tasks import figures
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes import weekfile
 from tasks.bustimes.hour import ConvertedHour
@@ -92,6 +93,7 @@ class Archive:
         return chosen(given, first, last, now(), FIRST_WEEK)
 
 
+_BY_ANOTHER = "was finished by another run"
 _FROM_SPOOL = "uploaded from the spool, where an earlier run had left it"
 
 
@@ -119,31 +121,43 @@ def convert_week(
     with archive.spool.lock(week, on_wait=lambda: say(f"{week}: another run is at it; waiting.")):
         spooled = archive.spool.week(week)
         stored = archive.destination.find(manifests.file_of(week))
-        if stored is not None and not replaces:
-            if spooled.is_finished():  # killed while it replaced the week, or just before the end
-                return WeekResult(_publish(spooled, archive), _FROM_SPOOL)
+        is_wanted = stored is None or bool(replaces)
+        if not is_wanted and not spooled.is_finished():
             spooled.clear()
-            return WeekResult(archive.manifest(week), "was finished by another run")
+            return WeekResult(archive.manifest(week), _BY_ANOTHER)
         listing = list_week(archive.source, week)
+        over = week.is_over(now())
+        if spooled.is_of(listing, over, archive.settings):  # killed before, or while, it published
+            return WeekResult(_publish(spooled, archive), _FROM_SPOOL)
+        if not is_wanted:
+            spooled.clear()
+            return WeekResult(archive.manifest(week), _BY_ANOTHER)
         if not listing.snapshots:
             return WeekResult(None, "has no raw snapshots")
-        over = week.is_over(now())
-        how = _FROM_SPOOL
-        if not spooled.is_of(listing, over, archive.settings):
-            how = "converted"
-            on_hour = on_listing(listing)
-            weekfile.finish(
-                listing, over, archive.source, spooled, archive.settings, processes, on_hour
-            )
-        manifest = _publish(spooled, archive)
-        return WeekResult(manifest, how)
+        on_hour = on_listing(listing)
+        weekfile.finish(
+            listing, over, archive.source, spooled, archive.settings, processes, on_hour
+        )
+        return WeekResult(_publish(spooled, archive), "converted")
 
 
-def publish_waiting(archive: Archive, spooled: weekfile.SpooledWeek) -> None:
-    """Publish a finished week that waits in the spool, unless another process has done it."""
-    with archive.spool.lock(spooled.week, on_wait=lambda: None):
-        if spooled.is_finished():
-            _publish(spooled, archive)
+def publish_waiting(archive: Archive, spooled: weekfile.SpooledWeek) -> str:
+    """Publish a finished week that waits in the spool; says what became of it.
+
+    One that the archive has got meanwhile, and that is not what the source holds today, goes: it
+    could only put an older week in place of a newer one.
+    """
+    week = spooled.week
+    with archive.spool.lock(week, on_wait=lambda: None):
+        if not spooled.is_finished():
+            return _BY_ANOTHER
+        if archive.destination.find(manifests.file_of(week)) is not None:
+            listing = list_week(archive.source, week)
+            if not spooled.is_of(listing, week.is_over(now()), archive.settings):
+                spooled.clear()
+                return "is in the archive already, and the older one in the spool was removed"
+        size = _publish(spooled, archive).output.bytes
+        return f"uploaded and confirmed: {figures.size(size)} of disk are free again"
 
 
 def _publish(spooled: weekfile.SpooledWeek, archive: Archive) -> Manifest:

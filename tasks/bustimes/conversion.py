@@ -89,6 +89,7 @@ class _Worker:
                 pass_fds=[theirs.fileno()],
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for us: we decide what it means
             )
         self._setup: Setup | None = setup
 

@@ -10,7 +10,6 @@ parent leaves nothing running.
 import contextlib
 import os
 import queue
-import signal
 import sys
 import threading
 import traceback
@@ -166,8 +165,6 @@ def _failure(error: Exception) -> Failure:
 
 
 def main() -> None:
-    # Ctrl-C goes to every process of the terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection: Connection[Answer, Setup | Job] = Connection(int(sys.argv[1]))
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, EOFError):  # no parent any more
         Converter(connection).run()

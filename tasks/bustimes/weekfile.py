@@ -109,10 +109,15 @@ class SpooledWeek:
         return manifests.from_bytes(self.manifest_file.read_bytes(), str(self.manifest_file))
 
     def is_of(self, listing: Listing, week_over: bool, settings: Settings) -> bool:
-        """Whether it is finished, and converting again would give the same."""
+        """Whether it is finished, and converting again would give the same, or less.
+
+        Less, where raw snapshots are gone since: what the spool holds of them must not be lost.
+        """
         if not self.is_finished():
             return False
         kept = self.manifest()
+        if kept.snapshots > len(listing.snapshots):
+            return True
         return (kept.listing_sha256, kept.week_over, kept.order, kept.compression_level) == (
             listing.fingerprint,
             week_over,
@@ -121,6 +126,8 @@ class SpooledWeek:
         )
 
     def clear(self) -> None:
+        """Remove it all, the manifest first: half of it must not look finished."""
+        self.manifest_file.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
