@@ -196,7 +196,7 @@ class UnitProgress:
         self._is_over = threading.Event()
         self._clock = threading.Thread(target=self._run_clock, daemon=True)
         self._clock.start()
-        run.draw()
+        run._draw()  # at once: a short unit should be seen too
 
     def advance(self, steps: int, records: int, raw_bytes: int) -> None:
         """So much more is done."""
