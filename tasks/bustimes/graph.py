@@ -75,7 +75,7 @@ class WeekTask(luigi.Task):
         chosen([self.week.label], "", "", now(), self.week)  # not in the future
         _refusals.check(archive.settings.max_errors)
         started = time.monotonic()
-        with _UnitOfListing(self, run) as unit:
+        with _WeekProgress(self, run) as unit:
             result = convert_week(
                 archive,
                 self.week,
@@ -232,8 +232,8 @@ def _build(task: luigi.Task, workers: int, where: dict[str, object]) -> bool:
         time.sleep(_WAIT_SECONDS)
 
 
-class _UnitOfListing:
-    """Progress of one week, which begins when its listing tells how long it will be."""
+class _WeekProgress:
+    """How far one week is, on screen and on luigid's page, from the moment that it is listed."""
 
     def __init__(self, task: WeekTask, run: RunProgress) -> None:
         self._task = task
@@ -241,7 +241,7 @@ class _UnitOfListing:
         self._unit: UnitProgress | None = None
         self._is_reported = True
 
-    def __enter__(self) -> "_UnitOfListing":
+    def __enter__(self) -> "_WeekProgress":
         self._report(0, "listing")
         return self
 

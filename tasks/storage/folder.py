@@ -22,8 +22,8 @@ class Folder:
     keeps_checksums = False
 
     def __init__(self, path: str) -> None:
-        self.url = path
         self.path = Path(path).expanduser().absolute()
+        self.url = str(self.path)
         self._names: dict[Path, tuple[int, list[str]]] = {}
 
     def check_readable(self) -> None:

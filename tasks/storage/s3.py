@@ -143,7 +143,7 @@ class S3Prefix:
             bucket=self.bucket,
             prefix=self.prefix,
             region=self._region(),
-            endpoint=_endpoint_override(_session_of_process(os.getpid())),
+            endpoint=_unless_aws(self.client.meta.endpoint_url),
         )
 
     def _region(self) -> str:
@@ -309,6 +309,10 @@ def _endpoint_override(session: boto3.session.Session) -> str | None:
             f"{error}. Correct AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL): it looks like "
             "http://127.0.0.1:5555. For AWS itself, unset it."
         ) from None
+    return _unless_aws(url)
+
+
+def _unless_aws(url: str) -> str | None:
     host = urlsplit(url).hostname or ""
     return None if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else url
 
