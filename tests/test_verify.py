@@ -257,6 +257,19 @@ def test_snapshots_that_are_gone_are_named_and_the_week_is_to_be_kept(
     assert "do not convert the week again" in found.remedy
 
 
+def test_a_damaged_week_whose_raw_side_is_gone_is_not_to_be_converted_again(
+    archive: Archive, tmp_path: Path
+) -> None:
+    archive.destination.write(FILE, b"damaged")
+    emptied = Archive(archive.settings, open_root(str(tmp_path / "empty")), archive.destination)
+    (tmp_path / "empty").mkdir()
+    found = check(emptied)
+    assert found.state == "damaged"
+    assert "12 of 12 raw snapshots in it are gone" in found.why
+    assert not found.can_be_converted
+    assert "make full" not in found.remedy
+
+
 def test_nothing_to_verify_is_not_called_correct(archive: Archive) -> None:
     with pytest.raises(Problem, match="nothing to verify"):
         verify(archive, [Week(2021, 44)], deep=False)

@@ -23,7 +23,7 @@ from tasks.bustimes.archive import Archive, WeekResult, convert_week, now
 from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import Listing, weeks_with_snapshots
 from tasks.bustimes.refusals import RefusalCount
-from tasks.bustimes.verify import RAW_GONE, check_week, verify
+from tasks.bustimes.verify import check_week, verify
 from tasks.problem import Problem
 from tasks.progress import RunProgress, UnitProgress, say
 from tasks.weeks import Week, chosen, ranges
@@ -310,11 +310,12 @@ def _replaces(archive: Archive, week: Week, refresh: bool) -> str:
     if not refresh and stored.written >= week.end.timestamp():
         return ""  # written when the week was over: as good as it was then
     check = check_week(archive, week)
-    if check.state == RAW_GONE:
+    if check.is_fine:
+        return ""
+    if not check.can_be_converted:
         say(f"{week} is left as it is: {check.why}.")
-    elif not check.is_fine:
-        return archive.identity(week)
-    return ""
+        return ""
+    return archive.identity(week)
 
 
 def _sentence(week: Week, result: WeekResult, seconds: float) -> str:

@@ -38,13 +38,18 @@ _WEEKS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class WeekCheck:
-    """What was found of one week: a state from above, why, and what to run."""
+    """What was found of one week: a state from above, why, and what to run.
+
+    `can_be_converted` is False where converting the week again would lose snapshots, because the
+    source does not have them any more.
+    """
 
     week: Week
     state: str
     why: str = ""
     remedy: str = ""
     manifest: Manifest | None = None
+    can_be_converted: bool = True
 
     @property
     def is_fine(self) -> bool:
@@ -160,21 +165,22 @@ def check_week(archive: Archive, week: Week) -> WeekCheck:
         return WeekCheck(week, DAMAGED, str(problem).rstrip("."), again)
     if manifest is None:
         return WeekCheck(week, DAMAGED, "the file has no manifest", again)
+    gone = manifest.snapshots - len(listing.snapshots)
+    are_gone = f"{gone:,} of {manifest.snapshots:,} raw snapshots in it are gone from the source"
     for why in _damages(archive, week, manifest, stored.size):
+        if gone > 0:
+            why, remedy = f"{why}, and {are_gone}", "Put back a good copy of the file."
+            return WeekCheck(week, DAMAGED, why, remedy, manifest, can_be_converted=False)
         return WeekCheck(week, DAMAGED, why, again, manifest)
-    if len(listing.snapshots) < manifest.snapshots:
-        why = (
-            f"{manifest.snapshots - len(listing.snapshots):,} of {manifest.snapshots:,} raw "
-            "snapshots in it are gone from the source"
-        )
+    if gone > 0:
         remedy = "The week file holds their records; keep it, and do not convert the week again."
-        return WeekCheck(week, RAW_GONE, why, remedy, manifest)
+        return WeekCheck(week, RAW_GONE, are_gone, remedy, manifest, can_be_converted=False)
     if listing.fingerprint != manifest.listing_sha256:
         return WeekCheck(week, STALE, _what_came(manifest, listing), again, manifest)
     if not manifest.week_over:
         if week.is_over(now()):
             why = "it was converted before the week was over"
-            return WeekCheck(week, STALE, why, f"Run make full WEEKS={week}.", manifest)
+            return WeekCheck(week, STALE, why, again, manifest)
         return WeekCheck(week, PARTIAL, manifest=manifest)
     return WeekCheck(week, GOOD, manifest=manifest)
 
