@@ -23,6 +23,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tasks import figures
+from tasks.processes import is_alive
 
 _SLOTS = 256
 _LINE_EVERY_SECONDS = 9.0
@@ -139,7 +140,7 @@ class RunProgress:
 
     def _under_way(self) -> Iterator[_Slot]:
         for slot in self._state.slots:
-            if slot.pid and not _is_alive(slot.pid):
+            if slot.pid and not is_alive(slot.pid):
                 slot.pid = 0  # killed in the middle of it
             if slot.pid:
                 yield slot
@@ -183,7 +184,7 @@ class RunProgress:
         elapsed = tqdm.format_interval(time.monotonic() - self._started)
         eta = f"ETA {_interval(self._seconds_left())}"
         text = f"{self._counted()}, {elapsed} so far, {eta}"
-        share = min(1.0, self._done() / self.total)
+        share = min(0.999, self._done() / self.total)  # a unit may still be finishing
         return [*lines, _bar(f"{self._noun}s", share, [text, text, eta], columns)]
 
 
@@ -381,13 +382,3 @@ def _size_of_terminal() -> tuple[int, int]:
     except (OSError, ValueError):
         columns, rows = 0, 0
     return columns or 80, rows or 24
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

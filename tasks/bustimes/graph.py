@@ -17,7 +17,7 @@ from luigi.contrib.s3 import S3Target
 from luigi.execution_summary import LuigiStatusCode
 from luigi.rpc import RPCError
 
-from tasks import figures, luigi_messages, orphan
+from tasks import figures, luigi_messages, processes
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive, WeekResult, convert_week, now
 from tasks.bustimes.hour import ConvertedHour
@@ -70,7 +70,7 @@ class WeekTask(luigi.Task):
         return Archive.open().has(self.week, self.replaces)
 
     def run(self) -> None:
-        orphan.end_with(_scheduling_process)
+        processes.end_with(_scheduling_process)
         archive, run = Archive.open(), _run()
         chosen([self.week.label], "", "", now(), self.week)  # not in the future
         _refusals.check(archive.settings.max_errors)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.problem import Problem
+from tasks.processes import is_alive
 from tasks.storage import StoredObject
 from tasks.storage.address import BulkSource, Credentials
 
@@ -154,18 +155,8 @@ def _remove_leftovers(target: Path) -> None:
     leftover = re.compile(re.escape(f".{target.name}.tmp-") + r"(\d+)")
     for name in os.listdir(target.parent):
         match = leftover.fullmatch(name)
-        if match and not _is_alive(int(match[1])):
+        if match and not is_alive(int(match[1])):
             (target.parent / name).unlink(missing_ok=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A forked process that ends when the one that forked it has been killed.
+"""What a process must know of others: whether one is alive, and when the one above it is gone.
 
 Luigi's workers, with more than one, are forks: after a ``kill -9`` of the command they would go on
 unseen. A process that is asked to end, or that ends by itself, sees to its forks without this.
@@ -9,6 +9,17 @@ import threading
 import time
 
 _EVERY_SECONDS = 0.5
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 def end_with(parent: int) -> None:
