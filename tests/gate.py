@@ -15,6 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import urlsplit
 
+LOST, CUT = -1, -2
+"""Verdicts on a request that are no status: it never arrives; its answer breaks off half way."""
+
 DEADLINE_SECONDS = 30.0
 """How long anything may take here before the test counts as failed."""
 
@@ -53,9 +56,9 @@ class Gate:
         self._add(hold)
         return hold
 
-    def refuse(self, method: str, pattern: str, status: int) -> "Refusal":
-        """Answer every request that matches with a status, until told to `end`."""
-        refusal = Refusal(method, pattern, status)
+    def refuse(self, method: str, pattern: str, status: int, times: int | None = None) -> "Refusal":
+        """Answer requests that match with a status: so many, or all until told to `end`."""
+        refusal = Refusal(method, pattern, status, times)
         self._add(refusal)
         return refusal
 
@@ -80,7 +83,7 @@ class Gate:
             self._rules.append(rule)
 
     def admit(self, method: str, path: str) -> int:
-        """Wait until a request may go on: 0 then, -1 if it is lost, a status if it is refused."""
+        """Wait until a request may go on: 0 then, or `LOST`, `CUT`, a status if it is refused."""
         with self.changed:
             self._seen.append((method, path))
             rule = next((one for one in self._rules if one.takes(method, path)), None)
@@ -122,11 +125,11 @@ class Hold:
 
     def lose(self) -> None:
         """Have the request never arrive; a sender who is still there loses the connection."""
-        self._decide(-1)
+        self._decide(LOST)
 
     def end(self) -> None:
         if self.verdict is None:
-            self.verdict = -1
+            self.verdict = LOST
 
     def _decide(self, verdict: int) -> None:
         with self._gate.changed:
@@ -137,13 +140,24 @@ class Hold:
 class Refusal:
     """Requests that are answered with a status by the gate itself."""
 
-    def __init__(self, method: str, pattern: str, status: int) -> None:
+    def __init__(self, method: str, pattern: str, status: int, times: int | None) -> None:
         self._method, self._pattern = method, pattern
+        self._times_left = times
         self.verdict: int | None = status
         self._is_over = False
 
     def takes(self, method: str, path: str) -> bool:
-        return not self._is_over and _matches(self._method, self._pattern, method, path)
+        if self._is_over or not _matches(self._method, self._pattern, method, path):
+            return False
+        if self._times_left is not None:
+            self._times_left -= 1
+            self._is_over = self._times_left == 0
+        return True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been met as often as it should be, or told to end."""
+        return self._is_over
 
     def end(self) -> None:
         self._is_over = True
@@ -181,10 +195,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         body = self._body()  # first: a sender that is killed now has sent all of it
         verdict = self.server.gate.admit(self.command, self.path)
-        if verdict < 0:
+        if verdict == LOST:
             self.close_connection = True
             return
-        if verdict:
+        if verdict and verdict != CUT:
             self._answer(verdict, "Refused", [("Content-Length", "0")], b"")
             return
         self._onward.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -196,6 +210,9 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.gate.changed:
             self.server.gate.answered += 1
             self.server.gate.changed.notify_all()
+        if verdict == CUT:
+            content = content[: len(content) // 2]
+            self.close_connection = True
         self._answer(answer.status, answer.reason, answer.getheaders(), content)
 
     def _body(self) -> bytes:

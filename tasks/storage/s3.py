@@ -10,6 +10,8 @@ import contextlib
 import functools
 import hashlib
 import os
+import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _UPLOAD_THREADS = 4
 _CHUNK_BYTES = 1 << 20
+_READ_ATTEMPTS = 6
 
 
 class S3Prefix:
@@ -124,18 +127,34 @@ class S3Prefix:
         return head.get("ChecksumSHA256")
 
     def read(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
-        if size == 0:
-            return b""
-        last = "" if size is None else str(offset + size - 1)
-        part: dict[str, Any] = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
-        with explained(f"{self.url}/{key} cannot be read"):
-            answer = self.client.get_object(Bucket=self.bucket, Key=self.key(key), **part)
-            return answer["Body"].read()
+        return b"" if size == 0 else b"".join(self._chunks(key, offset, size))
 
     def stream(self, key: str) -> Iterator[bytes]:
+        yield from self._chunks(key, 0, None)
+
+    def _chunks(self, key: str, offset: int, size: int | None) -> Iterator[bytes]:
+        """The bytes from `offset`; where a connection breaks, it goes on from there.
+
+        boto3 repeats requests that fail, but not the reading of an answer that has begun.
+        """
+        last = "" if size is None else str(offset + size - 1)
+        same_version: dict[str, Any] = {}
         with explained(f"{self.url}/{key} cannot be read"):
-            body = self.client.get_object(Bucket=self.bucket, Key=self.key(key))["Body"]
-            yield from body.iter_chunks(_CHUNK_BYTES)
+            for attempt in range(_READ_ATTEMPTS):
+                part: dict[str, Any] = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
+                answer = self.client.get_object(
+                    Bucket=self.bucket, Key=self.key(key), **part, **same_version
+                )
+                same_version = {"IfMatch": answer["ETag"]}
+                try:
+                    for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
+                        offset += len(chunk)
+                        yield chunk
+                    return
+                except (aws.IncompleteReadError, aws.HTTPClientError):
+                    if attempt == _READ_ATTEMPTS - 1:
+                        raise
+                    time.sleep(random.uniform(0, 0.2 * 2**attempt))
 
     def bulk_source(self) -> BulkSource:
         return BulkSource(
