@@ -19,7 +19,12 @@ from tasks.bustimes import synthetic
 from tasks.storage import s3 as s3_module
 from tasks.weeks import Week
 
+pytest_plugins = ["tests.explained", "tests.processes_under_test"]  # for the fixtures in them
+
 PROJECT = Path(__file__).resolve().parent.parent
+
+REAL_SNAPSHOT = PROJECT.parent / "shared/data/trimet-vehicles/bustimes__2018-08-03__03-06-51.json"
+"""One that the collector wrote; it is no part of the project."""
 
 settings.register_profile("project", deadline=None, derandomize=True, max_examples=300)
 settings.load_profile("project")
@@ -30,6 +35,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def answers_at(address: str, port: int) -> bool:
+    """Whether anything listens there."""
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((address, port)) == 0
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +65,15 @@ def forget() -> None:
     s3_module.client_of_process.cache_clear()
     s3_module._impatient_client.cache_clear()
     s3_module._session_of_process.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def without_proxy() -> Iterator[None]:
+    """For modules that ask this machine's services without a client of their own."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("no_proxy", "127.0.0.1")
+        environment.setenv("NO_PROXY", "127.0.0.1")
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +119,13 @@ def raw_week(_synthetic_week: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "raw-week"
     shutil.copytree(_synthetic_week, folder)
     return folder
+
+
+@pytest.fixture
+def real_snapshot() -> Path:
+    if not REAL_SNAPSHOT.is_file():
+        pytest.skip(f"the real snapshot is not there: {REAL_SNAPSHOT}")
+    return REAL_SNAPSHOT
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ README = (PROJECT / "README.md").read_text()
 MAKEFILE = (PROJECT / "Makefile").read_text()
 CONFIG = (PROJECT / "luigi.cfg").read_text()
 COMMANDS = re.findall(r"^([a-z]+):.*?## ", MAKEFILE, re.MULTILINE)
-REAL = PROJECT.parent / "shared/data/trimet-vehicles/bustimes__2018-08-03__03-06-51.json"
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -119,15 +118,16 @@ def test_plan_says_what_a_run_would_do_and_does_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_real_snapshot_converts_to_what_python_reads_in_it(make: Make, tmp_path: Path) -> None:
-    if not REAL.exists():
-        pytest.skip(f"the real snapshot is not there: {REAL.relative_to(PROJECT.parent)}")
-    ran = make("full", f"SOURCE={REAL.parent}", f"DESTINATION={tmp_path}/out", "WEEKS=2018-W31")
+def test_the_real_snapshot_converts_to_what_python_reads_in_it(
+    make: Make, real_snapshot: Path, tmp_path: Path
+) -> None:
+    source, destination = real_snapshot.parent, tmp_path / "out"
+    ran = make("full", f"SOURCE={source}", f"DESTINATION={destination}", "WEEKS=2018-W31")
     assert ran.returncode == 0, ran.stderr
     with gzip.open(tmp_path / "out/2018-W31.jsonl.gz", "rt") as file:
         records = [json.loads(line) for line in file]
     assert {record.pop("snapshot_time") for record in records} == {"2018-08-03T03:06:51+00:00"}
-    expected = ast.literal_eval(REAL.read_text())
+    expected = ast.literal_eval(real_snapshot.read_text())
     assert len(records) == 333
     in_vehicle_order = sorted(expected, key=lambda record: record["vehicleID"])
     assert [list(one.items()) for one in records] == [list(one.items()) for one in in_vehicle_order]

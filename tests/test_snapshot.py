@@ -30,8 +30,6 @@ from strategies import (
 
 from tasks.bustimes.snapshot import Refused, key_of, read_records, time_of
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "trimet-vehicles"
-
 
 def read(body: bytes) -> list[Record]:
     return [json.loads(record) for record in read_records(body).records]
@@ -112,20 +110,17 @@ def test_any_bytes_at_all_are_read_or_refused(noise: bytes, start: bytes) -> Non
     assert read_or_reason(start + noise) != ""
 
 
-def test_the_real_snapshot_equals_what_literal_eval_reads() -> None:
-    if not REAL.is_dir():
-        pytest.skip(f"the real snapshot is not there: no folder {REAL}")
-    for file in sorted(REAL.glob("bustimes__*.json")):
-        body = file.read_bytes()
-        wanted = ast.literal_eval(body.decode())
-        given_back = read_records(body)
-        assert len(wanted) == len(given_back.records) == 333
-        for record, line in zip(wanted, given_back.records, strict=True):
-            assert exactly(json.loads(line)) == exactly(record)
-        assert given_back.vehicles == [record["vehicleID"] for record in wanted]
-        assert given_back.tokenized == 0
-        as_json = read_records(json.dumps(wanted).encode())
-        assert (as_json.records, as_json.vehicles) == (given_back.records, given_back.vehicles)
+def test_the_real_snapshot_equals_what_literal_eval_reads(real_snapshot: Path) -> None:
+    body = real_snapshot.read_bytes()
+    wanted = ast.literal_eval(body.decode())
+    given_back = read_records(body)
+    assert len(wanted) == len(given_back.records) == 333
+    for record, line in zip(wanted, given_back.records, strict=True):
+        assert exactly(json.loads(line)) == exactly(record)
+    assert given_back.vehicles == [record["vehicleID"] for record in wanted]
+    assert given_back.tokenized == 0
+    as_json = read_records(json.dumps(wanted).encode())
+    assert (as_json.records, as_json.vehicles) == (given_back.records, given_back.vehicles)
 
 
 @pytest.mark.parametrize(

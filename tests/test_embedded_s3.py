@@ -1,14 +1,9 @@
-"""The services of this machine: how they start and stop, and what they answer."""
+"""The embedded S3: what a client needs of a real one, and who reaches it."""
 
 import base64
 import hashlib
 import http.client
-import json
 import os
-import pickle
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +12,6 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -25,236 +19,14 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from ops import embedded_s3, luigid, service
+from ops import embedded_s3
 from ops.service import Service
-from tasks.problem import Problem
-from tasks.settings import PROJECT
+from tests.conftest import PROJECT, answers_at, free_port
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# Notes its start in a file, then answers every GET.
-_TOY = """
-import http.server, os, pathlib, signal, sys
-with open("starts", "a") as starts:
-    print(os.getpid(), file=starts)
-if "deaf" in sys.argv:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-pathlib.Path("index.html").write_text("here")
-handler = http.server.SimpleHTTPRequestHandler
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), handler).serve_forever()
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers_at(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        return probe.connect_ex((address, port)) == 0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that is bound to happen; how long it takes proves nothing."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def make_toy(folder: Path, port: int, *arguments: str, path: str = "/") -> Service:
-    return Service(
-        name="toy",
-        command=[sys.executable, "-c", _TOY, str(port), *arguments],
-        port=port,
-        port_setting="TOY_PORT",
-        ready_url=f"http://127.0.0.1:{port}{path}",
-        log_path=folder / "toy.log",
-        pid_path=folder / "toy.pid",
-    )
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> Iterator[Service]:
-    made = make_toy(tmp_path / "toy", free_port())
-    yield made
-    made.stop()
-
-
-def pid_of(running: Service) -> int:
-    return int(json.loads(running.pid_path.read_text())["pid"])
-
-
-def starts_of(started: Service) -> list[str]:
-    return (started.pid_path.parent / "starts").read_text().split()
-
-
-def start_elsewhere(starting: Service, **environment: str) -> None:
-    """Start a service in a process that ends at once."""
-    subprocess.run(
-        [sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer).start()"],
-        input=pickle.dumps(starting),
-        check=True,
-        cwd=PROJECT,
-        env={**os.environ, **environment},
-    )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _without_proxy() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("no_proxy", "127.0.0.1")
-        environment.setenv("NO_PROXY", "127.0.0.1")
-        yield
-
-
-class TestService:
-    def test_answers_once_it_is_started(self, toy: Service) -> None:
-        assert not toy.is_running()
-        toy.start()
-        assert toy.is_running()
-        assert urllib.request.urlopen(toy.ready_url).read() == b"here"
-
-    def test_starting_what_runs_changes_nothing(self, toy: Service) -> None:
-        toy.start()
-        pid = pid_of(toy)
-        toy.start()
-        assert pid_of(toy) == pid
-        assert len(starts_of(toy)) == 1
-
-    def test_starts_at_once_start_one(self, toy: Service) -> None:
-        with ThreadPoolExecutor(4) as threads:
-            for start in [threads.submit(toy.start) for _ in range(4)]:
-                start.result()
-        assert starts_of(toy) == [str(pid_of(toy))]
-
-    def test_outlives_whoever_started_it(self, toy: Service) -> None:
-        start_elsewhere(toy)
-        assert toy.is_running()
-        assert os.getsid(pid_of(toy)) == pid_of(toy)
-
-    def test_stopping_ends_it_and_leaves_no_pid_file(self, toy: Service) -> None:
-        toy.start()
-        pid = pid_of(toy)
-        toy.stop()
-        assert not toy.is_running()
-        assert not toy.pid_path.exists()
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-
-    def test_stopping_what_does_not_run_is_no_error(self, toy: Service) -> None:
-        toy.stop()
-        assert not toy.pid_path.parent.exists(), "a stop should leave no folder behind"
-        toy.start()
-        toy.stop()
-        toy.stop()
-
-    def test_a_service_that_does_not_heed_is_killed(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(service, "_STOP_SECONDS", 0.5)
-        deaf = make_toy(tmp_path, free_port(), "deaf")
-        deaf.start()
-        pid = pid_of(deaf)
-        deaf.stop()
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-
-    def test_one_that_died_is_started_again(self, toy: Service) -> None:
-        toy.start()
-        pid = pid_of(toy)
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: not toy.is_running())
-        toy.start()
-        assert toy.is_running()
-        assert pid_of(toy) != pid
-
-    @pytest.mark.parametrize("started", ["1", ""])
-    def test_a_stranger_with_a_recycled_process_number_is_left_alone(
-        self, toy: Service, started: str
-    ) -> None:
-        stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        try:
-            toy.pid_path.parent.mkdir()
-            note = {"pid": stranger.pid, "started": started, "port": toy.port}
-            toy.pid_path.write_text(json.dumps(note))
-            assert not toy.is_running()
-            toy.stop()
-            assert stranger.poll() is None
-            assert not toy.pid_path.exists()
-        finally:
-            stranger.kill()
-            stranger.communicate()
-
-    @pytest.mark.parametrize("text", ["", "12 34", "[]", '{"pid": 1}'])
-    def test_an_unreadable_pid_file_counts_as_none(self, toy: Service, text: str) -> None:
-        toy.pid_path.parent.mkdir()
-        toy.pid_path.write_text(text)
-        toy.start()
-        assert toy.is_running()
-
-    def test_one_that_ends_at_once_shows_the_end_of_its_log(self, tmp_path: Path) -> None:
-        broken = make_toy(tmp_path, free_port())
-        broken.command[2] = "print(*range(100), sep='\\n'); raise SystemExit('no such planet')"
-        with pytest.raises(Problem, match="ended while it started") as caught:
-            broken.start()
-        assert "no such planet" in str(caught.value)
-        assert str(broken.log_path) in str(caught.value)
-        assert "\n99\n" in str(caught.value)
-        assert "\n50\n" not in str(caught.value)
-        assert not broken.pid_path.exists()
-
-    def test_one_that_never_answers_is_a_problem(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(service, "_START_SECONDS", 0.5)
-        mute = make_toy(tmp_path, free_port(), path="/missing")
-        try:
-            with pytest.raises(Problem, match="did not answer at http"):
-                mute.start()
-        finally:
-            mute.stop()
-
-    def test_a_taken_port_is_named_with_the_setting_that_changes_it(self, toy: Service) -> None:
-        taken = f"Port {toy.port} .* TOY_PORT"
-        with (
-            socket.create_server(("127.0.0.1", toy.port)),
-            pytest.raises(Problem, match=taken),
-        ):
-            toy.start()
-        assert not toy.is_running()
-
-    def test_one_that_runs_on_another_port_is_not_started_twice(self, toy: Service) -> None:
-        toy.start()
-        with pytest.raises(Problem, match=f"already runs on port {toy.port}"):
-            make_toy(toy.pid_path.parent, free_port()).start()
-        assert len(starts_of(toy)) == 1
-
-    def test_a_proxy_in_the_environment_is_not_asked(self, toy: Service) -> None:
-        start_elsewhere(toy, http_proxy=f"http://127.0.0.1:{free_port()}", no_proxy="")
-        assert toy.is_running()
-
-    def test_the_log_of_the_start_before_is_kept(self, toy: Service) -> None:
-        toy.start()
-        toy.stop()
-        before = toy.log_path.read_text()
-        toy.start()
-        assert toy.log_path.with_name("toy.log.1").read_text() == before
-
-    @pytest.mark.skipif(not shutil.which("ps"), reason="there is no ps here")
-    def test_without_proc_ps_tells_processes_apart(self) -> None:
-        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        started = service._start_time_ps(child.pid)
-        assert started
-        assert started == service._start_time_ps(child.pid)
-        child.kill()
-        until(lambda: service._start_time_ps(child.pid) is None)  # a zombie is not alive
-        child.communicate()
-        assert service._start_time_ps(child.pid) is None
+pytestmark = pytest.mark.usefixtures("without_proxy")
 
 
 @pytest.fixture(scope="module")
@@ -515,95 +287,3 @@ class TestEmbeddedS3:
             cwd=PROJECT,
         )
         assert "--port" in said.stdout
-
-
-_LUIGI_CFG = """
-[scheduler]
-record_task_history = true
-remove_delay = 604800
-worker_disconnect_delay = 0
-"""
-_LUIGI_TASKS = """
-import luigi
-
-class Convert(luigi.Task):
-    week = luigi.Parameter()
-
-    def output(self):
-        return luigi.LocalTarget(f"{self.week}.done")
-
-    def run(self):
-        self.output().open("w").close()
-"""
-
-
-class Scheduler:
-    """luigid as its web page and its workers see it."""
-
-    def __init__(self, running: Service) -> None:
-        self._port = running.port
-
-    def page(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}") as answer:
-            return str(answer.read().decode())
-
-    def call(self, method: str, **arguments: str) -> Any:
-        data = urllib.parse.quote(json.dumps(arguments))
-        return json.loads(self.page(f"/api/{method}?data={data}"))["response"]
-
-    def done(self) -> list[str]:
-        tasks = self.call("task_list", status="DONE", upstream_status="")
-        return [task["display_name"] for task in tasks.values()]
-
-
-def run_worker(folder: Path, port: int) -> None:
-    """A worker that does one week and goes."""
-    (folder / "weekly.py").write_text(_LUIGI_TASKS)
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "luigi", "--module", "weekly", "Convert"),
-            *("--week", "2018-W25", "--scheduler-host", "127.0.0.1"),
-            *("--scheduler-port", str(port), "--lock-pid-dir", str(folder)),
-        ],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder)},
-        check=True,
-        capture_output=True,
-    )
-
-
-class TestLuigid:
-    def test_finished_tasks_stay_visible_when_the_worker_is_gone_and_after_a_restart(
-        self, tmp_path: Path
-    ) -> None:
-        config = tmp_path / "luigi.cfg"
-        config.write_text(_LUIGI_CFG)
-        state = tmp_path / "a folder with 100% spaces"
-        scheduler = luigid.make_service(state, free_port(), config)
-        seen = Scheduler(scheduler)
-        scheduler.start()
-        try:
-            run_worker(tmp_path, scheduler.port)
-            seen.call("prune")  # what luigid does every minute: the worker is forgotten
-            seen.call("prune")  # its tasks would be, if they were due
-            assert seen.call("worker_list") == []
-            assert seen.done() == ["Convert(week=2018-W25)"]
-            scheduler.stop()
-            scheduler.start()
-            assert seen.done() == ["Convert(week=2018-W25)"]
-            for path in ("/history", "/history/by_name/Convert", "/history/by_id/1"):
-                assert "2018-W25" in seen.page(path)
-            assert "Convert" in seen.page("/tasklist")
-        finally:
-            scheduler.stop()
-        assert {path.name for path in state.iterdir()} == {"luigid"}, "it has one folder"
-        assert {"history.db", "state.pickle"} <= {p.name for p in (state / "luigid").iterdir()}
-
-    def test_listens_on_loopback_only_and_needs_no_settings(self, tmp_path: Path) -> None:
-        scheduler = luigid.make_service(tmp_path, free_port(), tmp_path / "missing.cfg")
-        scheduler.start()
-        try:
-            assert not answers_at("127.0.0.2", scheduler.port)
-            assert not (tmp_path / "luigid" / "history.db").exists()
-        finally:
-            scheduler.stop()

@@ -1,0 +1,211 @@
+"""Runs that meet another run, a full disk, a refusal or a long week: each week is converted once
+and whole, or a sentence says what stands in the way. All are real processes, held by the gate.
+"""
+
+import json
+import random
+import re
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ops import luigid
+from tasks.bustimes.snapshot import key_of
+from tasks.weeks import Week
+from tests.conftest import PROJECT, free_port
+from tests.gate import Gate
+from tests.processes_under_test import (
+    FULL,
+    MIDDLE,
+    SNAPSHOT,
+    WEEK,
+    WEEK_FILE,
+    Fill,
+    Place,
+    Start,
+    complete,
+)
+
+
+def test_two_runs_of_a_week_on_one_machine_convert_it_once(
+    place: Place, start: Start, gate: Gate
+) -> None:
+    held = gate.hold(*MIDDLE)
+    first = start(place, *FULL)
+    held.wait()
+    second = start(place, *FULL)
+    second.wait_until_said("another run is at it; waiting")
+    held.release()
+    assert (first.wait(), second.wait()) == (0, 0)
+    assert gate.count(*MIDDLE) == 1
+    assert "was finished by another run" in second.said()
+    complete(place, start)
+
+
+def test_two_runs_of_a_week_on_two_machines_write_the_same(
+    place: Place, start: Start, gate: Gate, tmp_path: Path
+) -> None:
+    """Each is held before it publishes, so that both have converted the week."""
+    first_held = gate.hold(*WEEK_FILE)
+    first = start(place, *FULL)
+    first_held.wait()
+    second_held = gate.hold(*WEEK_FILE)
+    second = start(place.with_spool(tmp_path / "other-spool"), *FULL)
+    second_held.wait()
+    second_held.release()
+    assert second.wait() == 0
+    first_held.release()
+    assert first.wait() == 0
+    assert gate.count(*MIDDLE) == 2
+    complete(place, start)
+
+
+@pytest.fixture
+def luigid_port(tmp_path: Path) -> Iterator[str]:
+    """luigid with the settings of luigi.cfg, but quicker to notice that a run was killed."""
+    settings = (PROJECT / "luigi.cfg").read_text()
+    quick = re.sub(r"(?m)^worker_disconnect_delay = .*", "worker_disconnect_delay = 3", settings)
+    (tmp_path / "quick.cfg").write_text(quick)
+    port = free_port()
+    service = luigid.make_service(tmp_path / "luigid", port, tmp_path / "quick.cfg")
+    service.start()
+    yield str(port)
+    service.stop()
+
+
+@pytest.mark.parametrize("first_is_killed", [False, True], ids=["finished", "killed"])
+def test_two_runs_that_share_luigid_convert_a_week_once_and_one_takes_over_from_the_other(
+    place: Place,
+    start: Start,
+    gate: Gate,
+    tmp_path: Path,
+    luigid_port: str,
+    first_is_killed: bool,
+) -> None:
+    shared = {"LOCAL_LUIGID_PORT": luigid_port, "LOCAL_STATE": str(tmp_path / "luigid")}
+    command = ("full", "--weeks", str(WEEK))
+    held = gate.hold(*MIDDLE)
+    first = start(place, *command, **shared)
+    held.wait()
+    second = start(place, *command, **shared)
+    second.wait_until_said("Another run has some of these weeks under way; waiting for it.")
+    if first_is_killed:
+        first.kill()
+        held.lose()
+    else:
+        held.release()
+        assert first.wait() == 0
+    assert second.wait() == 0, second.said()
+    assert gate.count(*MIDDLE) == 1 + first_is_killed
+    complete(place, start)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None] | None]]:
+    """A folder with little room, and what to do in a process for it to have so little.
+
+    A small file system of its own where that may be mounted, which takes root; elsewhere the
+    process may write no long file, which the system refuses in the same place.
+    """
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if shutil.which("mount") and _mounts(folder):
+        yield folder, None
+        subprocess.run(["umount", str(folder)], check=True)
+    else:
+        yield folder, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5 << 20, 5 << 20))
+
+
+def _mounts(folder: Path) -> bool:
+    command = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(folder)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("with_what", ["the week file", "an unreadable snapshot"])
+def test_a_full_disk_is_named_with_what_to_do_about_it(
+    with_what: str,
+    fill: Fill,
+    large_raw: Path,
+    tmp_path: Path,
+    start: Start,
+    full_disk: tuple[Path, Callable[[], None] | None],
+) -> None:
+    raw = large_raw
+    if with_what == "an unreadable snapshot":
+        raw = tmp_path / "unreadable"
+        (raw / "raw").mkdir(parents=True)
+        (raw / key_of(WEEK.start)).write_bytes(b"x" * (6 << 20))
+    small, limit = full_disk
+    place = fill(raw).with_spool(small)
+    run = start(place, *FULL, preexec=limit)
+    assert run.wait() == 1, run.said()
+    run.wait_until_nothing_is_left()
+    assert f"The spool folder {small}" in run.said()
+    assert "set spool to" in run.said()
+    assert "Traceback" not in run.said()
+    assert place.files() == {}
+    if limit is None:
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+    complete(place, start)
+
+
+def test_a_week_that_cannot_be_uploaded_waits_in_the_spool_for_sync(
+    place: Place, start: Start, gate: Gate
+) -> None:
+    """Refused with 403, as boto3 tries the others for half a minute."""
+    refusal = gate.refuse(*WEEK_FILE, status=403)
+    run = start(place, *FULL)
+    assert run.wait() == 1
+    assert "is finished and waits in" in run.said()
+    assert "make sync" in run.said()
+    assert "Traceback" not in run.said()
+    assert place.week_file() is None
+    refusal.end()
+    fetched = gate.count(*SNAPSHOT)
+    sync = start(place, "sync")
+    assert sync.wait() == 0
+    assert f"{WEEK} uploaded and confirmed" in sync.said()
+    assert gate.count(*SNAPSHOT) == fetched
+    complete(place, start)
+
+
+def test_memory_does_not_grow_with_the_week(
+    fill: Fill, start: Start, gate: Gate, tmp_path: Path
+) -> None:
+    """Both runs are looked at when they ask for the last hour of theirs."""
+    peaks = []
+    for label, hours in (("2021-W47", 4), ("2021-W48", 16)):
+        week = Week.parse(label)
+        raw = tmp_path / label
+        write_even_hours(raw, week, hours)
+        place = fill(raw)
+        last = key_of(week.start.replace(hour=hours - 1))
+        held = gate.hold("GET", re.escape(last))
+        command = ("full", "--local-scheduler", "--weeks", label)
+        run = start(place, *command, BUSTIMES_PROCESSES="1")
+        held.wait()
+        peaks.append(sum(map(peak_kib, [run.pid, *run.converters()])))
+        held.release()
+        assert run.wait() == 0
+    small, large = peaks
+    assert large < 1.1 * small
+
+
+def write_even_hours(folder: Path, week: Week, hours: int) -> None:
+    """Hours of the same megabyte each."""
+    (folder / "raw").mkdir(parents=True)
+    digits = random.Random(0)
+    records = [{"vehicleID": n, "signMessage": digits.randbytes(500).hex()} for n in range(1000)]
+    body = json.dumps(records)
+    for hour in range(hours):
+        (folder / key_of(week.start.replace(hour=hour))).write_text(body)
+
+
+def peak_kib(pid: int) -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1])
