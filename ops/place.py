@@ -1,7 +1,8 @@
 """Where a command runs: which source and destination it means, and the services it needs.
 
-Without SOURCE and DESTINATION that is this machine: the embedded S3 server, with the bucket of
-luigi.cfg in it. With both, it is what they say, and AWS's own variables mean what they always do.
+As the project ships, and without SOURCE and DESTINATION, that is this machine: the embedded S3
+server, with the bucket of luigi.cfg in it. With both, given for one run or changed in luigi.cfg, it
+is what they say, and AWS's own variables mean what they always do.
 `prepare` sets the environment for this process and those it starts; nothing here starts anything
 unless asked.
 """
@@ -15,7 +16,9 @@ from urllib.parse import urlsplit
 from ops import embedded_s3, luigid
 from ops.service import Service
 from tasks.problem import Problem
-from tasks.settings import config_path, load, load_local
+from tasks.settings import config_path, load, load_local, variable_of
+
+_AS_SHIPPED = {"source": "s3://bustimes-data", "destination": "s3://bustimes-data/v2"}
 
 
 @dataclass(frozen=True)
@@ -67,19 +70,18 @@ def prepare() -> Place:
     """The place that the environment asks for; raises `Problem` where it asks for half of one."""
     local = load_local()
     scheduler = luigid.make_service(local.state, local.luigid_port, config_path())
-    source = os.environ.get("BUSTIMES_SOURCE", "").strip()
-    destination = os.environ.get("BUSTIMES_DESTINATION", "").strip()
     os.environ.setdefault("LUIGI_CONFIG_PATH", str(config_path()))
     for variable in ("NO_PROXY", "no_proxy"):  # a proxy is for the world outside
         reached = [os.environ.get(variable, ""), "127.0.0.1", "localhost"]
         os.environ[variable] = ",".join(filter(None, reached))
-    if source and destination:
+    chosen = [name.upper() for name in _AS_SHIPPED if _is_chosen(name)]
+    if len(chosen) == 2:
         return Place(local.state, None, scheduler)
-    if source or destination:
-        given, other = ("SOURCE", "DESTINATION") if source else ("DESTINATION", "SOURCE")
+    if chosen:
+        [other] = {"SOURCE", "DESTINATION"} - set(chosen)
         raise Problem(
-            f"{given} is given without {other}. Give both, each s3://bucket/prefix or a folder; or "
-            "neither, to try things out on this machine."
+            f"{chosen[0]} is given without {other}. Give both, each s3://bucket/prefix or a "
+            "folder; or neither, to try things out on this machine."
         )
     server = embedded_s3.make_service(local.state, local.s3_port)
     for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
@@ -91,6 +93,12 @@ def prepare() -> Place:
         "AWS_REGION": "us-east-1",
     }
     return Place(local.state, server, scheduler)
+
+
+def _is_chosen(setting: str) -> bool:
+    """Whether a person has said where, for this run or in luigi.cfg."""
+    given = os.environ.get(variable_of("bustimes", setting), "").strip()
+    return bool(given) or getattr(load(), setting) != _AS_SHIPPED[setting]
 
 
 def everything() -> Place:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ops.__main__ import _parser
+from ops.place import _AS_SHIPPED
 from tasks.settings import LocalSettings, Settings, load, load_local, variable_of
 from tests.conftest import PROJECT, Run, free_port
 
@@ -55,7 +56,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
     ended = run("teardown")
     assert ended.returncode == 0, ended.stderr
     assert "Nothing runs any more" in ended.stdout
-    assert not list((state / "local").iterdir())
+    assert not list((state / "local").glob("*"))
 
 
 def test_make_alone_prints_every_command(make: Make) -> None:
@@ -285,3 +286,27 @@ def test_the_kernel_loads_without_luigi_and_boto3() -> None:
         check=True,
     )
     assert ran.stdout.strip() == "[]"
+
+
+def test_places_in_luigi_cfg_are_meant_and_the_embedded_server_stays_away(
+    ops: Run, tmp_path: Path, make_snapshots: Callable[..., list[Path]]
+) -> None:
+    make_snapshots(tmp_path / "in", "2021-W45")
+    config = tmp_path / "luigi.cfg"
+    changed = CONFIG.replace("source = s3://bustimes-data\n", f"source = {tmp_path}/in\n")
+    config.write_text(changed)
+    half = ops("full", "--local-scheduler", LUIGI_CONFIG_PATH=str(config))
+    assert half.returncode == 2
+    assert "SOURCE is given without DESTINATION" in half.stderr
+    config.write_text(
+        changed.replace("destination = s3://bustimes-data/v2", f"destination = {tmp_path}/out")
+    )
+    ran = ops("full", "--local-scheduler", LUIGI_CONFIG_PATH=str(config))
+    assert ran.returncode == 0, ran.stderr
+    assert [path.name for path in (tmp_path / "out").glob("*.gz")] == ["2021-W45.jsonl.gz"]
+    assert not (tmp_path / "state" / "s3").exists()
+
+
+def test_what_ships_in_luigi_cfg_is_what_means_this_machine() -> None:
+    shipped = load({})
+    assert (shipped.source, shipped.destination) == tuple(_AS_SHIPPED.values())
