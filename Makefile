@@ -39,7 +39,7 @@ smoke: _environment ## one week end to end: convert, validate, resume, verify; t
 	@$(RUN) smoke $(if $(WEEKS),--weeks '$(WEEKS)')
 
 full: _environment ## every finished week, or the chosen ones; goes on where an earlier run stopped
-	@$(RUN) full $(CHOICE) $(if $(WORKERS),--workers '$(WORKERS)') $(if $(REFRESH),--refresh)
+	@$(RUN) full $(CHOICE) $(if $(WORKERS),--workers '$(WORKERS)') $(if $(filter-out 0,$(REFRESH)),--refresh)
 
 plan: _environment ## dry run: weeks, snapshots, bytes, what is done, time, cost and savings
 	@$(RUN) plan $(CHOICE)
@@ -51,7 +51,7 @@ sync: _environment ## upload what waits in the spool, check it, free the disk
 	@$(RUN) sync
 
 verify: _environment ## is the archive complete and correct? DEEP=1 reads every byte
-	@$(RUN) verify $(CHOICE) $(if $(DEEP),--deep)
+	@$(RUN) verify $(CHOICE) $(if $(filter-out 0,$(DEEP)),--deep)
 
 luigid: _environment ## the scheduler's web page: every week with its progress
 	@$(RUN) luigid

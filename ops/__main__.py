@@ -7,6 +7,7 @@ printed as its sentence.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
@@ -86,11 +87,16 @@ def sync(_options: argparse.Namespace) -> int:
     _started()
     archive = Archive.open()
     waiting = archive.spool.waiting()
+    failed = 0
     for spooled in tqdm(waiting, desc="upload", leave=False, disable=not in_terminal()):
-        print(f"{spooled.week} {publish_waiting(archive, spooled)}.")
+        try:
+            print(f"{spooled.week} {publish_waiting(archive, spooled)}.")
+        except Problem as problem:
+            print(problem, file=sys.stderr)
+            failed += 1
     if not waiting:
         print(f"Nothing waits for {archive.destination.url} in {archive.settings.spool}.")
-    return 0
+    return 1 if failed else 0
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -126,6 +132,8 @@ def setup(_options: argparse.Namespace) -> int:
 
 
 def teardown(_options: argparse.Namespace) -> int:
+    from ops.smoke import RATE_FILE
+    from tasks import figures
     from tasks.settings import load
 
     place = places.everything()
@@ -135,11 +143,17 @@ def teardown(_options: argparse.Namespace) -> int:
             print(f"The {service.name} is stopped.")
     spool = load().spool
     waiting = list(spool.glob("*/*/manifest.json"))
-    for path in place.state.iterdir() if place.state.is_dir() else ():
-        if path != spool or not waiting:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    ours = [place.state / name for name in ("s3", "luigid", "log")]
+    if not waiting and spool.resolve().is_relative_to(place.state.resolve()):
+        ours.append(spool)
+    for folder in ours:
+        shutil.rmtree(folder, ignore_errors=True)
+    (place.state / RATE_FILE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # somebody else's files are in it
+        place.state.rmdir()
     if waiting:
-        print(f"{spool} stays: {len(waiting)} finished weeks in it wait for make sync.")
+        weeks = figures.count(len(waiting), "finished week")
+        print(f"{spool} stays, with {weeks} that make sync uploads.")
     else:
         print("Nothing runs any more, and the files of the services are gone.")
     return 0

@@ -38,7 +38,7 @@ VEHICLES = 275
 FULL_BYTES = 909e9
 """What the whole archive of nine years holds."""
 
-_RATE_FILE = "rate.json"
+RATE_FILE = "rate.json"
 _PUTS_AT_ONCE = 16
 
 
@@ -173,7 +173,7 @@ def _cpu_of_children() -> float:
 
 
 def _keep_rate(place: Place, rate: float) -> None:
-    file = place.state / _RATE_FILE
+    file = place.state / RATE_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"bytes_a_second_and_core": rate}))
 
@@ -181,6 +181,6 @@ def _keep_rate(place: Place, rate: float) -> None:
 def measured_rate(place: Place) -> float | None:
     """Raw bytes a second of CPU that the last smoke test measured on this machine."""
     try:
-        return float(json.loads((place.state / _RATE_FILE).read_text())["bytes_a_second_and_core"])
+        return float(json.loads((place.state / RATE_FILE).read_text())["bytes_a_second_and_core"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

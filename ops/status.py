@@ -20,7 +20,7 @@ _LAST_LINES = 5
 def lines(place: Place, weeks: list[Week]) -> Iterator[str]:
     """What there is to know, line by line."""
     archive = Archive.open()
-    running = _running_weeks(place)
+    running = _running_weeks(place, archive)
     yield from _weeks(archive, weeks, running)
     waiting = archive.spool.waiting()
     held = figures.size(sum(week.file.stat().st_size for week in waiting))
@@ -64,7 +64,7 @@ def _weeks(archive: Archive, weeks: list[Week], running: dict[str, list[str]]) -
         yield f"          {sentence}"
 
 
-def _running_weeks(place: Place) -> dict[str, list[str]]:
+def _running_weeks(place: Place, archive: Archive) -> dict[str, list[str]]:
     """The weeks under way and how far they and their run are, from luigid if it runs."""
     if not place.luigid.is_running():
         return {}
@@ -82,7 +82,7 @@ def _running_weeks(place: Place) -> dict[str, list[str]]:
             f"{task.get('progress_percentage') or 0}%, {message[0]}",
             *message[1:],
         ]
-        for task in tasks.values()
-        if task.get("name") == "WeekTask"
+        for name, task in tasks.items()
+        if task.get("name") == "WeekTask" and name.endswith(f"_{archive.short_name}")
         for message in [(task.get("status_message") or "starting").splitlines()]
     }

@@ -307,6 +307,33 @@ def test_places_in_luigi_cfg_are_meant_and_the_embedded_server_stays_away(
     assert not (tmp_path / "state" / "s3").exists()
 
 
+def test_teardown_leaves_what_waits_and_what_is_not_its_own(
+    ops: Run, tmp_path: Path, make_snapshots: Callable[..., list[Path]]
+) -> None:
+    make_snapshots(tmp_path / "in", "2021-W45")
+    week = {
+        "BUSTIMES_SOURCE": str(tmp_path / "in"),
+        "BUSTIMES_DESTINATION": str(tmp_path / "later"),
+        "BUSTIMES_SPOOL": str(tmp_path / "state/deep/spool"),
+    }
+    # a file in the way of the destination: the week is finished and cannot be published
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later/_manifests").write_text("in the way")
+    assert ops("full", "--weeks", "2021-W45", "--local-scheduler", **week).returncode == 1
+    (tmp_path / "later/_manifests").unlink()
+    note = tmp_path / "state/notes.txt"
+    note.parent.mkdir(exist_ok=True)
+    note.write_text("mine")
+    torn_down = ops("teardown", **week)
+    assert "stays, with 1 finished week that make sync uploads" in torn_down.stdout
+    assert note.read_text() == "mine"
+    assert ops("sync", **week).returncode == 0
+    assert (tmp_path / "later/2021-W45.jsonl.gz").exists()
+    assert ops("teardown", **week).returncode == 0
+    assert not (tmp_path / "state/deep/spool").exists()
+    assert note.exists()
+
+
 def test_what_ships_in_luigi_cfg_is_what_means_this_machine() -> None:
     shipped = load({})
     assert (shipped.source, shipped.destination) == tuple(_AS_SHIPPED.values())

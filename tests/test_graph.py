@@ -377,6 +377,67 @@ def test_a_refresh_never_replaces_a_week_whose_raw_side_is_gone(
     assert files_in(destination) == before
 
 
+def test_a_refresh_never_trades_snapshots_that_are_gone_for_others_that_came(
+    places: tuple[Path, Path], make_snapshots: Make, luigi: Run
+) -> None:
+    source, destination = places
+    gone, *_ = make_snapshots(source, "2021-W45")
+    luigi("AllWeeks")
+    before = files_in(destination)
+    gone.unlink()
+    make_snapshots(source, "2021-W45", hours=5)
+    gone.unlink()
+    ran = luigi("AllWeeks", "--refresh")
+    assert "2021-W45 is left as it is: 1 of 12 raw snapshots in it are gone" in ran.stderr
+    assert files_in(destination) == before
+
+
+def test_a_refresh_never_puts_fewer_records_in_place_of_more(
+    places: tuple[Path, Path], make_snapshots: Make, luigi: Run
+) -> None:
+    source, destination = places
+    spoilt, *_ = make_snapshots(source, "2021-W45")
+    luigi("AllWeeks")
+    before = files_in(destination)
+    spoilt.write_bytes(b"<html>")
+    ran = luigi("AllWeeks", "--refresh")
+    assert ran.returncode == 30
+    assert "2021-W45 is left as it is: converted again it would hold" in ran.stderr
+    assert spoilt.name in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert files_in(destination) == before
+
+
+def test_a_week_without_a_manifest_is_left_to_a_person(
+    places: tuple[Path, Path], make_snapshots: Make, luigi: Run
+) -> None:
+    source, destination = places
+    make_snapshots(source, "2021-W45")
+    luigi("AllWeeks")
+    (destination / "_manifests/2021-W45.json").unlink()
+    before = files_in(destination)
+    ran = luigi("AllWeeks", "--refresh")
+    assert ran.returncode == 0
+    assert "2021-W45 is left as it is: the file has no manifest" in ran.stderr
+    assert files_in(destination) == before
+
+
+def test_tasks_of_two_archives_are_never_the_same_to_luigid(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ids() -> list[str]:
+        luigi_package.task_register.Register.clear_instance_cache()
+        forget()
+        return [WeekTask(week=Week(2021, 45)).task_id, AllWeeks().task_id, Verify().task_id]
+
+    here = ids()
+    assert ids() == here
+    for variable in ("BUSTIMES_SOURCE", "BUSTIMES_DESTINATION"):
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv(variable, f"{places[0]}-other")
+            assert not set(ids()) & set(here)
+
+
 def test_a_week_task_alone_of_a_week_without_snapshots_writes_nothing_and_says_so(
     places: tuple[Path, Path], make_snapshots: Make, luigi: Run
 ) -> None:

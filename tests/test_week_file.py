@@ -23,6 +23,7 @@ from tasks.bustimes.archive import Archive, convert_week, publish_waiting
 from tasks.bustimes.listing import list_week
 from tasks.bustimes.manifest import Manifest
 from tasks.bustimes.snapshot import Refused, read_records, time_of
+from tasks.problem import Problem
 from tasks.settings import load
 from tasks.storage import open_root
 from tasks.weeks import Week
@@ -272,6 +273,21 @@ def test_a_week_in_the_spool_whose_raw_side_is_gone_is_published_and_not_lost(
     shutil.rmtree(raw_week / "raw")
     assert _again(archive).startswith("uploaded from the spool")
     assert manifest_of(archive).snapshots == 168
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"half"])
+def test_a_week_that_was_damaged_in_the_spool_is_never_published(
+    raw_week: Path, tmp_path: Path, damage: bytes
+) -> None:
+    archive = _finished_in_the_spool(raw_week, tmp_path / "out")
+    spooled = archive.spool.week(WEEK)
+    (spooled.file if damage == b"half" else spooled.manifest_file).write_bytes(damage)
+    with pytest.raises(Problem, match=r"damaged in the spool .* make full WEEKS=2021-W45"):
+        publish_waiting(archive, spooled)
+    assert not (tmp_path / "out").exists()
+    again = _finished_in_the_spool(raw_week, tmp_path / "out")
+    spooled.file.write_bytes(damage)
+    assert _again(again) == "converted"
 
 
 def _sync(archive: Archive) -> str:

@@ -40,6 +40,12 @@ class Archive:
         return _open(os.getpid())
 
     @property
+    def short_name(self) -> str:
+        """Tells this archive from every other, by its two places."""
+        places = f"{self.source.url} {self.destination.url}"
+        return hashlib.sha256(places.encode()).hexdigest()[:8]
+
+    @property
     def spool(self) -> weekfile.Spool:
         return weekfile.Spool(self.settings.spool, self.destination.url)
 
@@ -87,7 +93,7 @@ class Archive:
 
     def chosen_weeks(self, labels: str, first: str, last: str) -> list[Week]:
         """The weeks that `weeks` (comma-separated), `from` and `to` ask for."""
-        given = [label for label in labels.replace(" ", "").split(",") if label]
+        given = labels.replace(",", " ").split()
         if labels.strip() and not given:
             raise Problem(f"{labels!r} names no week: write WEEKS=2018-W25,2021-W45, or leave it.")
         return chosen(given, first, last, now(), FIRST_WEEK)
@@ -120,6 +126,9 @@ def convert_week(
     """
     with archive.spool.lock(week, on_wait=lambda: say(f"{week}: another run is at it; waiting.")):
         spooled = archive.spool.week(week)
+        if spooled.is_finished() and not spooled.is_intact():
+            say(f"{week}: what waited in the spool is damaged, and is converted again.")
+            spooled.clear()
         stored = archive.destination.find(manifests.file_of(week))
         is_wanted = stored is None or bool(replaces)
         if not is_wanted and not spooled.is_finished():
@@ -135,14 +144,32 @@ def convert_week(
         if not listing.snapshots:
             return WeekResult(None, "has no raw snapshots")
         on_hour = on_listing(listing)
-        weekfile.finish(
+        manifest = weekfile.finish(
             listing, over, archive.source, spooled, archive.settings, processes, on_hour
         )
+        if stored is not None:
+            _must_not_be_less(archive, spooled, manifest)
         return WeekResult(_publish(spooled, archive), "converted")
+
+
+def _must_not_be_less(archive: Archive, spooled: weekfile.SpooledWeek, manifest: Manifest) -> None:
+    """A week that is there is not replaced by one with fewer records."""
+    before = archive.manifest(spooled.week)
+    if before is not None and manifest.records < before.records:
+        spooled.clear()
+        refused = "".join(f" {one.key}: {one.reason}." for one in manifest.refused[:1])
+        raise Problem(
+            f"{spooled.week} is left as it is: converted again it would hold "
+            f"{manifest.records:,} records in place of {before.records:,}.{refused} Look at what "
+            f"has become of its raw snapshots. If it is right so, remove {archive.destination.url}/"
+            f"{manifests.file_of(spooled.week)} and run make full WEEKS={spooled.week}."
+        )
 
 
 def publish_waiting(archive: Archive, spooled: weekfile.SpooledWeek) -> str:
     """Publish a finished week that waits in the spool; says what became of it.
+
+    Raises `Problem` for one that is not what was converted.
 
     One that the archive has got meanwhile, and that is not what the source holds today, goes: it
     could only put an older week in place of a newer one.
@@ -151,6 +178,12 @@ def publish_waiting(archive: Archive, spooled: weekfile.SpooledWeek) -> str:
     with archive.spool.lock(week, on_wait=lambda: None):
         if not spooled.is_finished():
             return _BY_ANOTHER
+        if not spooled.is_intact():
+            spooled.clear()
+            raise Problem(
+                f"{week} was damaged in the spool and is removed from there: make full "
+                f"WEEKS={week} converts it again."
+            )
         if archive.destination.find(manifests.file_of(week)) is not None:
             listing = list_week(archive.source, week)
             if not spooled.is_of(listing, week.is_over(now()), archive.settings):

@@ -44,7 +44,15 @@ class WeekParameter(luigi.Parameter):
         return str(x)
 
 
-class WeekTask(luigi.Task):
+class _OfArchive(luigi.Task):
+    """A task of one archive: luigid must not take another archive's week for this one's."""
+
+    def __init__(self, *arguments: object, **parameters: object) -> None:
+        super().__init__(*arguments, **parameters)
+        self.task_id = f"{self.task_id}_{Archive.open().short_name}"
+
+
+class WeekTask(_OfArchive):
     """One ISO week of raw snapshots as one checked file, with its manifest beside it."""
 
     week: Week = WeekParameter(description="the ISO week to convert, such as 2021-W45")
@@ -120,7 +128,7 @@ class _WeekRange:
         return {name: getattr(self, name) for name in names}
 
 
-class AllWeeks(_WeekRange, luigi.WrapperTask):
+class AllWeeks(_WeekRange, _OfArchive, luigi.WrapperTask):
     """Every finished ISO week that has raw snapshots, or those that the parameters choose."""
 
     def requires(self) -> list[WeekTask]:
@@ -169,7 +177,7 @@ class AllWeeks(_WeekRange, luigi.WrapperTask):
         return tasks
 
 
-class Verify(_WeekRange, luigi.Task):
+class Verify(_WeekRange, _OfArchive):
     """Check that the weeks of AllWeeks are complete and correct; fails where they are not."""
 
     deep = luigi.BoolParameter(default=False, description="read every byte of every week file")

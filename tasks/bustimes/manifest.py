@@ -6,13 +6,17 @@ holds no clock time and no machine: the same input gives the same manifest.
 """
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from tasks.bustimes.listing import Listing
 from tasks.problem import Problem
 from tasks.weeks import Week
 
 VERSION = 1
+
+HOUR_FORMAT = "%Y-%m-%dT%H"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,12 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def gone_from(manifest: Manifest, listing: Listing) -> int:
+    """How many of a manifest's snapshots the source no longer has, counted hour by hour."""
+    now = Counter(snapshot.time.strftime(HOUR_FORMAT) for snapshot in listing.snapshots)
+    return sum(max(0, hour.snapshots - now[hour.hour]) for hour in manifest.hours)
 
 
 def key_of(week: Week) -> str:

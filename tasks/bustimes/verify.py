@@ -162,10 +162,10 @@ def check_week(archive: Archive, week: Week) -> WeekCheck:
     try:
         manifest = archive.manifest(week)
     except Problem as problem:
-        return WeekCheck(week, DAMAGED, str(problem).rstrip("."), again)
+        return _without_manifest(archive, week, str(problem).rstrip("."))
     if manifest is None:
-        return WeekCheck(week, DAMAGED, "the file has no manifest", again)
-    gone = manifest.snapshots - len(listing.snapshots)
+        return _without_manifest(archive, week, "the file has no manifest")
+    gone = manifests.gone_from(manifest, listing)
     are_gone = f"{gone:,} of {manifest.snapshots:,} raw snapshots in it are gone from the source"
     for why in _damages(archive, week, manifest, stored.size):
         if gone > 0:
@@ -183,6 +183,12 @@ def check_week(archive: Archive, week: Week) -> WeekCheck:
             return WeekCheck(week, STALE, why, again, manifest)
         return WeekCheck(week, PARTIAL, manifest=manifest)
     return WeekCheck(week, GOOD, manifest=manifest)
+
+
+def _without_manifest(archive: Archive, week: Week, why: str) -> WeekCheck:
+    """Nobody knows what the file holds, so a person must say that the source has it all."""
+    remedy = f"If the source still has the whole week: {_replace(archive, week)}"
+    return WeekCheck(week, DAMAGED, why, remedy, can_be_converted=False)
 
 
 def _damages(archive: Archive, week: Week, manifest: Manifest, size: int) -> Iterator[str]:
@@ -307,7 +313,7 @@ def _compare(
         if one.time == snapshot.time and one.stored.key not in refused:
             body = archive.source.read(one.stored.key)
             raw += [json.dumps(record) for record in _read_independently(body)]
-    name = snapshot.time.strftime("%Y-%m-%dT%H")
+    name = snapshot.time.strftime(manifests.HOUR_FORMAT)
     hour = next((one for one in manifest.hours if one.hour == name), None)
     if hour is None:
         return f"its manifest does not know the hour {name}", len(raw)

@@ -29,7 +29,7 @@ from tasks.compression import gzip_member
 from tasks.problem import Problem
 from tasks.settings import Settings
 from tasks.storage import Root
-from tasks.storage.checksum import RunningChecksum
+from tasks.storage.checksum import RunningChecksum, parts_of
 from tasks.storage.folder import sync_to_disk
 from tasks.weeks import Week
 
@@ -108,6 +108,17 @@ class SpooledWeek:
     def manifest(self) -> Manifest:
         return manifests.from_bytes(self.manifest_file.read_bytes(), str(self.manifest_file))
 
+    def is_intact(self) -> bool:
+        """Whether a finished week's file is still what its manifest says."""
+        running = RunningChecksum()
+        try:
+            sha256 = self.manifest().output.sha256
+            for part in parts_of(self.file):
+                running.update(part)
+        except (Problem, OSError):
+            return False
+        return running.result().sha256 == sha256
+
     def is_of(self, listing: Listing, week_over: bool, settings: Settings) -> bool:
         """Whether it is finished, and converting again would give the same, or less.
 
@@ -116,7 +127,7 @@ class SpooledWeek:
         if not self.is_finished():
             return False
         kept = self.manifest()
-        if kept.snapshots > len(listing.snapshots):
+        if manifests.gone_from(kept, listing):
             return True
         return (kept.listing_sha256, kept.week_over, kept.order, kept.compression_level) == (
             listing.fingerprint,
@@ -157,7 +168,7 @@ def finish(
         )
         hours = listing.by_hour()
         converted = convert_hours(hours, setup, processes, source.credentials)
-        names = [hour[0].time.strftime("%Y-%m-%dT%H") for hour in hours]
+        names = [hour[0].time.strftime(manifests.HOUR_FORMAT) for hour in hours]
         writer = _WeekWriter(spooled.file)
         with contextlib.closing(converted), writer:
             for name, hour in zip(names, converted, strict=True):
