@@ -28,12 +28,13 @@ def smoke(options: argparse.Namespace) -> int:
     from tasks.weeks import Week
 
     place = _started(with_luigid=True)
-    run_smoke(place, Week.parse(options.weeks) if options.weeks else WEEK, place.luigid.port)
+    run_smoke(place, Week.parse(options.weeks) if options.weeks else WEEK, place.luigid.address)
     return 0
 
 
 def full(options: argparse.Namespace) -> int:
-    place = _started(with_luigid=not options.local_scheduler)
+    own_luigid = not (options.local_scheduler or options.scheduler)
+    place = _started(with_luigid=own_luigid)
     log_to(place.log_of("full"))
     from tasks.bustimes.graph import AllWeeks, run
 
@@ -42,9 +43,10 @@ def full(options: argparse.Namespace) -> int:
     weeks = {"weeks": options.weeks, "from": options.first, "to": options.last}
     task = AllWeeks(**weeks, refresh=options.refresh)
     task.requires()  # finds mistakes before luigi does, and says them better
-    if not options.local_scheduler:
+    if own_luigid:
         say(f"Every week and its progress: {place.page}")
-    if run(task, options.workers, None if options.local_scheduler else place.luigid.port):
+    scheduler = place.luigid.address if own_luigid else options.scheduler
+    if run(task, options.workers, scheduler, place.state / "progress.json"):
         say("Done: every week that was asked for is there. make verify checks them.")
         return 0
     say("Not everything was done; what went wrong is said above. The next run goes on from here.")
@@ -191,6 +193,12 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--workers", type=_positive, default=1, help="weeks at the same time")
     many.add_argument("--refresh", action="store_true", help="also stale and damaged weeks, again")
     many.add_argument(
+        "--scheduler",
+        type=_address,
+        metavar="HOST:PORT",
+        help="a luigid that several machines share (default: this machine's own)",
+    )
+    many.add_argument(
         "--local-scheduler", action="store_true", help="do without luigid and its web page"
     )
     check = add(verify, "is the archive complete and correct?")
@@ -215,6 +223,13 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 10.0.0.5:8082")
+    return text
 
 
 class _Stopped(KeyboardInterrupt):

@@ -27,6 +27,7 @@ from tasks.settings import PROJECT
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from werkzeug.serving import ThreadedWSGIServer
 
 _DIGESTS: dict[str, Callable[[bytes], bytes]] = {
     "Content-MD5": lambda body: hashlib.md5(body, usedforsecurity=False).digest(),
@@ -46,6 +47,8 @@ class StrictS3:
     - A checksum is kept although the request did not name its algorithm a second time.
     - HEAD shows the checksum of a multipart upload with the number of its parts, as GET does.
     - A part for, or the completion of, an upload that is not there (any more): 404 NoSuchUpload.
+    - If-Match and If-None-Match of a PUT, or of the completion of an upload: 412 PreconditionFailed
+      where the object is another, 404 NoSuchKey where there is none to match.
     - One request at a time: moto's dictionaries and buffers are not safe for threads; a listing
       reads the very buffer that a GET of the same object reads.
     """
@@ -66,6 +69,8 @@ class StrictS3:
             start_response = _with_part_count(start_response)
         try:
             with self._lock:
+                if refused := self._refused_condition(environ):
+                    return _error(start_response, *refused)
                 return list(self._moto(environ, start_response))
         except KeyError:
             if "uploadId=" not in environ["QUERY_STRING"]:
@@ -77,6 +82,38 @@ class StrictS3:
                 "The specified upload does not exist. The upload ID may be invalid, or the upload "
                 "may have been aborted or completed.",
             )
+
+    def _refused_condition(self, environ: "WSGIEnvironment") -> tuple[str, str, str] | None:
+        """The status, code and message for an object that is not as its writer expects."""
+        match = environ.get("HTTP_IF_MATCH", "").strip('"')
+        must_be_absent = environ.get("HTTP_IF_NONE_MATCH") == "*"
+        if environ["REQUEST_METHOD"] not in ("PUT", "POST") or not (match or must_be_absent):
+            return None
+        found: dict[str, str] = {}
+        head = environ | {
+            "REQUEST_METHOD": "HEAD",
+            "QUERY_STRING": "",
+            "CONTENT_LENGTH": "0",
+            "wsgi.input": io.BytesIO(),
+        }
+        for name in ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"):
+            head.pop(name, None)
+
+        def note(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
+            if status.startswith("200"):
+                found.update({name.lower(): value for name, value in headers})
+
+        list(self._moto(head, note))
+        etag = found.get("etag", "").strip('"')
+        if (must_be_absent and not etag) or (match and match == etag):
+            return None
+        if match and not etag:
+            return "404 Not Found", "NoSuchKey", "The specified key does not exist."
+        return (
+            "412 Precondition Failed",
+            "PreconditionFailed",
+            "At least one of the pre-conditions you specified did not hold",
+        )
 
 
 def _refusal_of_body(environ: "WSGIEnvironment") -> tuple[str, str] | None:
@@ -139,14 +176,27 @@ def _error(
 
 def serve(port: int) -> None:
     """Serve on 127.0.0.1 until the process is told to end. Ends at once if the port is taken."""
+    forget_aws()
+    from moto.moto_server.werkzeug_app import create_backend_app  # slow to import
+
+    server = make_server("127.0.0.1", port, StrictS3(create_backend_app("s3")))
+    print(f"S3 on http://127.0.0.1:{server.port}", flush=True)
+    server.serve_forever()
+
+
+def forget_aws() -> None:
+    """Make this process moto's own; must come before moto is imported."""
     # Nothing of AWS's is of use here, and moto answers 500 if AWS_PROFILE names no profile.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
-    # No web page may read what is here; moto allows every one by default. Must precede its import.
+    # No web page may read what is here; moto allows every one by default.
     os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
-    # Slow to import, and `make_service` has no need of it.
-    from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+
+
+def make_server(address: str, port: int, app: "WSGIApplication") -> "ThreadedWSGIServer":
+    """A server of threads that keeps connections open; port 0 takes a free one."""
+    from moto.moto_server.werkzeug_app import MotoRequestHandler
     from werkzeug.serving import ThreadedWSGIServer
 
     class Handler(MotoRequestHandler):
@@ -198,9 +248,7 @@ def serve(port: int) -> None:
     class Server(ThreadedWSGIServer):
         request_queue_size = 1024
 
-    server = Server("127.0.0.1", port, StrictS3(create_backend_app("s3")), Handler)
-    print(f"S3 on http://127.0.0.1:{server.port}", flush=True)
-    server.serve_forever()
+    return Server(address, port, app, Handler)
 
 
 def make_service(state_folder: Path, port: int) -> Service:

@@ -1,9 +1,9 @@
 """luigid, Luigi's central scheduler with its web page: every task, its progress and its history.
 
-It listens on 127.0.0.1 only, because it has no password, and keeps what it knows in its own folder:
-the tasks (written when it is stopped properly) and their history (written at once). Settings come
-from luigi.cfg; this module only says where the files go, and mends what keeps luigid's history from
-working with today's SQLAlchemy. It schedules nothing itself.
+It listens on 127.0.0.1 unless told otherwise, because it has no password, and keeps what it knows
+in its own folder: the tasks (written when it is stopped properly) and their history (written at
+once). Settings come from luigi.cfg; this module only says where the files go, and mends what keeps
+luigid's history from working with today's SQLAlchemy. It schedules nothing itself.
 """
 
 import logging
@@ -14,8 +14,13 @@ from ops.service import Service
 from tasks.settings import PROJECT
 
 
-def make_service(state_folder: Path, port: int, config_path: Path) -> Service:
+def make_service(
+    state_folder: Path, port: int, config_path: Path, host: str = "127.0.0.1"
+) -> Service:
     """luigid as a background service, with all its files in `state_folder`/luigid.
+
+    `host` is the address to listen on: another than the default only where a firewall keeps
+    strangers from it.
 
     `config_path` is the luigi.cfg to read; a missing one is as good as an empty one.
     """
@@ -26,13 +31,14 @@ def make_service(state_folder: Path, port: int, config_path: Path) -> Service:
         name="Luigi scheduler",
         command=[
             *(sys.executable, "-m", "ops.luigid"),
-            *("--address", "127.0.0.1", "--port", str(port), "--state-path", "state.pickle"),
+            *("--address", host, "--port", str(port), "--state-path", "state.pickle"),
         ],
         port=port,
         port_setting="luigid_port in [local] of luigi.cfg",
-        ready_url=f"http://127.0.0.1:{port}/static/visualiser/index.html",
+        ready_url=f"http://{host}:{port}/static/visualiser/index.html",
         log_path=folder / "luigid.log",
         pid_path=folder / "luigid.pid",
+        host=host,
         env={
             "LUIGI_CONFIG_PATH": str(config_path.resolve()),
             "PYTHONPATH": str(PROJECT),

@@ -1,9 +1,9 @@
 """Background services of this machine: starts one, says whether it runs, stops it.
 
-A `Service` is a command that answers at a URL on 127.0.0.1 once it is ready. Its state lies in one
-folder, that of its pid file: the pid file, a lock and the log. Starting what runs and stopping what
-does not are no errors, and two starts at once start one. A process is signalled only if the pid
-file's process number and start time both fit, so a recycled number never kills a stranger. This
+A `Service` is a command that answers at a URL of this machine once it is ready. Its state lies in
+one folder, that of its pid file: the pid file, a lock and the log. Starting what runs and stopping
+what does not are no errors, and two starts at once start one. A process is signalled only if the
+pid file's process number and start time both fit, so a recycled number never kills a stranger. This
 module does not know what the services do, and never restarts one by itself.
 """
 
@@ -30,7 +30,7 @@ _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _TAIL_LINES = 15
 
-# A proxy named in the environment is for the world outside, never for 127.0.0.1.
+# A proxy named in the environment is for the world outside, never for this machine.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 # What this process started. Kept so that a child that has ended can be reaped: until then it is a
@@ -54,7 +54,6 @@ class Service:
     """As a message names it: "The {name} ..."."""
     command: list[str]
     port: int
-    """On 127.0.0.1."""
     port_setting: str
     """The setting that a person changes to have another port, and where it is."""
     ready_url: str
@@ -65,6 +64,13 @@ class Service:
     """Its folder is the service's working directory."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Added to the environment of whoever starts it."""
+    host: str = "127.0.0.1"
+    """The address of this machine that it listens on."""
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as ``host:port``."""
+        return f"{self.host}:{self.port}"
 
     def start(self) -> None:
         """Start the service unless it runs, and wait until it answers.
@@ -120,10 +126,10 @@ class Service:
             return False
 
     def _spawn(self) -> _Process:
-        if _is_taken(self.port):
+        if _is_taken(self.host, self.port):
             raise Problem(
-                f"Port {self.port} on 127.0.0.1, which the {self.name} needs, is taken by another "
-                f"program. Stop that one, or set {self.port_setting} to a free port."
+                f"Port {self.port} on {self.host}, which the {self.name} needs, is taken by "
+                f"another program. Stop that one, or set {self.port_setting} to a free port."
             )
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_name(self.log_path.name + ".1"))
@@ -185,10 +191,10 @@ def _wait_for(condition: Callable[[], bool], seconds: float) -> bool:
     return fulfilled
 
 
-def _is_taken(port: int) -> bool:
+def _is_taken(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def _is_alive(process: _Process) -> bool:

@@ -48,7 +48,7 @@ class _Step:
     outcome: str = ""
 
 
-def smoke(place: Place, week: Week, scheduler_port: int | None) -> None:
+def smoke(place: Place, week: Week, scheduler: str | None) -> None:
     """Run the smoke test; raises `Problem` where a step does not do what it should."""
     archive = Archive.open()
     print(f"One week, {week}, end to end: {archive.source.url} -> {archive.destination.url}\n")
@@ -57,7 +57,7 @@ def smoke(place: Place, week: Week, scheduler_port: int | None) -> None:
             step.outcome = fill(archive, week)
     with _step("convert") as step, PeakMemory() as memory:
         cpu = _cpu_of_children()
-        _run(WeekTask(week=week, replaces=_as_it_is(archive, week)), scheduler_port)
+        _run(WeekTask(week=week, replaces=_as_it_is(archive, week)), scheduler)
         cpu = _cpu_of_children() - cpu
         manifest = _manifest(archive, week)
         step.outcome = (
@@ -73,7 +73,7 @@ def smoke(place: Place, week: Week, scheduler_port: int | None) -> None:
         again = AllWeeks(weeks=str(week))
         if not again.complete():
             raise Problem(f"{week} was converted, but a second run would convert it again.")
-        _run(again, scheduler_port)
+        _run(again, scheduler)
         step.outcome = "nothing left to do"
     with _step("verify") as step:
         report = verify(archive, [week], deep=False)
@@ -120,8 +120,8 @@ def _step(name: str) -> Iterator[_Step]:
     print(f"{name:9} {time.monotonic() - started:6.1f} s   {step.outcome}", flush=True)
 
 
-def _run(task: WeekTask | AllWeeks, scheduler_port: int | None) -> None:
-    if not run(task, workers=1, scheduler_port=scheduler_port):
+def _run(task: WeekTask | AllWeeks, scheduler: str | None) -> None:
+    if not run(task, workers=1, scheduler=scheduler):
         raise Problem("The week was not converted; the messages above say why.")
 
 

@@ -7,6 +7,7 @@ settings or a `Problem` that names the setting. Nothing else reads luigi.cfg, lu
 
 import configparser
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,7 +17,7 @@ from tasks.compression import LEVELS
 from tasks.problem import Problem
 
 PROJECT = Path(__file__).resolve().parent.parent
-_Section = TypeVar("_Section", "Settings", "LocalSettings")
+_Section = TypeVar("_Section", "Settings", "LocalSettings", "Ec2Settings", "NotifySettings")
 ORDERS = ("vehicle", "snapshot")
 
 
@@ -45,6 +46,29 @@ class LocalSettings:
     luigid_port: int
 
 
+@dataclass(frozen=True)
+class Ec2Settings:
+    """What `[ec2]` holds: the fleet that `ON=ec2` means."""
+
+    stack: str
+    region: str
+    instance_types: tuple[str, ...]
+    instances: int
+    disk_gb: int
+    code_prefix: str
+    takeover_seconds: int
+    idle_minutes: int
+    log_days: int
+
+
+@dataclass(frozen=True)
+class NotifySettings:
+    """What `[notify]` holds: who is told when a run on EC2 has ended; empty for nobody."""
+
+    webhook: str
+    sns_topic: str
+
+
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
     """`[bustimes]`, overridden by BUSTIMES_<SETTING> variables that are not empty."""
     return _load(Settings, "bustimes", environment)
@@ -53,6 +77,16 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
 def load_local(environment: Mapping[str, str] = os.environ) -> LocalSettings:
     """`[local]`, overridden by LOCAL_<SETTING> variables that are not empty."""
     return _load(LocalSettings, "local", environment)
+
+
+def load_ec2(environment: Mapping[str, str] = os.environ) -> Ec2Settings:
+    """`[ec2]`, overridden by EC2_<SETTING> variables that are not empty."""
+    return _load(Ec2Settings, "ec2", environment)
+
+
+def load_notify(environment: Mapping[str, str] = os.environ) -> NotifySettings:
+    """`[notify]`, overridden by NOTIFY_<SETTING> variables that are not empty."""
+    return _load(NotifySettings, "notify", environment)
 
 
 def _load(kind: type[_Section], section: str, environment: Mapping[str, str]) -> _Section:
@@ -81,7 +115,7 @@ def _load(kind: type[_Section], section: str, environment: Mapping[str, str]) ->
         variable = variable_of(section, name)
         overriding = environment.get(variable, "").strip()
         text = overriding or given.get(name, "").strip()
-        if not text:
+        if not text and name not in _MAY_BE_EMPTY:
             raise Problem(
                 f"{name} is not set: give it in [{section}] of {path}, or as {variable} for one "
                 "run."
@@ -125,6 +159,63 @@ def _order(text: str, where: str) -> str:
     return text
 
 
+def _name(text: str, where: str) -> str:
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9-]{0,62}", text):
+        raise Problem(
+            f"{where} is {text!r}: give a name of letters, digits and hyphens that begins with a "
+            "letter, 63 characters at most."
+        )
+    return text
+
+
+def _region(text: str, where: str) -> str:
+    if not re.fullmatch("[a-z]{2,}(-[a-z]+)+-[0-9]+", text):
+        raise Problem(f"{where} is {text!r}: give a region of AWS, such as us-east-1.")
+    return text
+
+
+def _instance_types(text: str, where: str) -> tuple[str, ...]:
+    types = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    wrong = [one for one in types if not re.fullmatch(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", one)]
+    if wrong or not types:
+        raise Problem(
+            f"{where} is {text!r}: give types of instances with commas between them, such as "
+            "c6i.large,c6a.large."
+        )
+    return types
+
+
+def _log_days(text: str, where: str) -> int:
+    if text not in ("1", "3", "5", "7", "14", "30", "60", "90"):
+        raise Problem(f"{where} is {text!r}: CloudWatch takes 1, 3, 5, 7, 14, 30, 60 or 90.")
+    return int(text)
+
+
+def _prefix(text: str, where: str) -> str:
+    prefix = text.strip("/")
+    if not re.fullmatch("[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", prefix) or ".." in prefix:
+        raise Problem(f"{where} is {text!r}: give a prefix such as _ops, of letters, digits, _.-/.")
+    return prefix
+
+
+def _webhook(text: str, where: str) -> str:
+    if text and not re.fullmatch(r"https?://[^\s'\"]+", text):
+        raise Problem(f"{where} is no address: give one that begins with https://, or nothing.")
+    return text
+
+
+def _topic(text: str, where: str) -> str:
+    if text and not re.fullmatch(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+", text):
+        raise Problem(
+            f"{where} is {text!r}: give the ARN of an SNS topic, such as "
+            "arn:aws:sns:us-east-1:123456789012:conversions, or nothing."
+        )
+    return text
+
+
+_MAY_BE_EMPTY = {"webhook", "sns_topic"}
+
+
 def _text(text: str, _where: str) -> str:
     return text
 
@@ -148,4 +239,15 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "state": _folder,
     "s3_port": _whole_number(1, 65535),
     "luigid_port": _whole_number(1, 65535),
+    "stack": _name,
+    "region": _region,
+    "instance_types": _instance_types,
+    "instances": _whole_number(1, 100),
+    "disk_gb": _whole_number(8, 16_000),
+    "code_prefix": _prefix,
+    "takeover_seconds": _whole_number(2, 3600),
+    "idle_minutes": _whole_number(1, 10_080),
+    "log_days": _log_days,
+    "webhook": _webhook,
+    "sns_topic": _topic,
 }

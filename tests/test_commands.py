@@ -17,7 +17,15 @@ import pytest
 
 from ops.__main__ import _parser
 from ops.place import _AS_SHIPPED
-from tasks.settings import LocalSettings, Settings, load, load_local, variable_of
+from tasks.settings import (
+    Ec2Settings,
+    LocalSettings,
+    NotifySettings,
+    Settings,
+    load,
+    load_local,
+    variable_of,
+)
 from tests.conftest import PROJECT, Run, free_port
 
 README = (PROJECT / "README.md").read_text()
@@ -190,7 +198,15 @@ def test_the_readme_documents_every_make_variable() -> None:
         assert f"`{variable}" in README, variable
 
 
-@pytest.mark.parametrize(("section", "kind"), [("bustimes", Settings), ("local", LocalSettings)])
+@pytest.mark.parametrize(
+    ("section", "kind"),
+    [
+        ("bustimes", Settings),
+        ("local", LocalSettings),
+        ("ec2", Ec2Settings),
+        ("notify", NotifySettings),
+    ],
+)
 def test_every_setting_stands_in_luigi_cfg_with_a_comment_and_in_the_readme(
     section: str, kind: type
 ) -> None:
@@ -199,7 +215,7 @@ def test_every_setting_stands_in_luigi_cfg_with_a_comment_and_in_the_readme(
     names = [field.name for field in fields(kind)]
     assert list(parser[section]) == names
     for name in names:
-        assert re.search(rf"^#.*\n(?:\w+ = .*\n)?{name} = ", CONFIG, re.MULTILINE), name
+        assert re.search(rf"^#.*\n(?:\w+ = .*\n)?{name} =", CONFIG, re.MULTILINE), name
         row = re.search(rf"^\| `{name}` \| `([^`]*)` \| .{{20,}} \|$", README, re.MULTILINE)
         assert row, name
         assert row[1] == parser[section][name], name
@@ -225,7 +241,9 @@ def test_the_readme_says_what_each_dependency_does_for_the_user() -> None:
         assert re.search(rf"^\| `{name}` \| .{{20,}} \|$", README, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "tests/requirements.lock"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "tests/requirements.lock", "ops/local_aws/requirements.lock"]
+)
 def test_locks_pin_every_package_by_hash_and_name_no_registry(name: str) -> None:
     lock = (PROJECT / name).read_text()
     assert "://" not in lock

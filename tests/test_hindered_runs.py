@@ -7,6 +7,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +15,17 @@ from pathlib import Path
 import pytest
 
 from ops import luigid
+from tasks.bustimes import standing
 from tasks.bustimes.snapshot import key_of
+from tasks.storage import open_root
 from tasks.weeks import Week
 from tests.conftest import PROJECT, free_port
 from tests.gate import Gate
 from tests.processes_under_test import (
+    BOTH,
     FULL,
     MIDDLE,
+    NEXT_WEEK,
     SNAPSHOT,
     WEEK,
     WEEK_FILE,
@@ -62,6 +67,58 @@ def test_two_runs_of_a_week_on_two_machines_write_the_same(
     assert first.wait() == 0
     assert gate.count(*MIDDLE) == 2
     complete(place, start)
+
+
+def test_what_another_machine_wrote_meanwhile_stays(place: Place, start: Start, gate: Gate) -> None:
+    held = gate.hold(*WEEK_FILE)
+    run = start(place, *FULL)
+    held.wait()
+    destination = open_root(place.destination)
+    destination.write(f"{WEEK}.jsonl.gz", b"of another machine, with snapshots that came later")
+    held.release()
+    assert run.wait() == 1
+    assert f"{WEEK}.jsonl.gz was written by somebody else meanwhile" in run.said()
+    assert place.week_file() == b"of another machine, with snapshots that came later"
+    assert place.spooled() == []
+
+
+def test_asked_to_stop_a_run_finishes_its_week_and_takes_no_more(
+    place: Place, start: Start, gate: Gate, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    held = gate.hold(*MIDDLE)
+    command = ("full", "--local-scheduler", "--weeks", f"{WEEK},{NEXT_WEEK}")
+    run = start(place, *command, LOCAL_STATE=str(state))
+    held.wait()
+    assert standing.read(state / "progress.json").running.keys() == {str(WEEK)}
+    run.signal(signal.SIGUSR1)
+    held.release()
+    assert run.wait() == 1
+    assert "Asked to stop: no more weeks are taken." in run.said()
+    assert place.week_file(WEEK) is not None
+    assert place.week_file(NEXT_WEEK) is None
+    told = standing.read(state / "progress.json")
+    assert (told.to_do, told.weeks_done, told.running) == (2, [str(WEEK)], {})
+    assert (told.snapshots, told.raw_bytes > 0, told.errors) == (24, True, [])
+    complete(place, start, *BOTH)
+
+
+def test_a_scheduler_that_goes_away_costs_no_week(
+    place: Place, start: Start, gate: Gate, tmp_path: Path
+) -> None:
+    service = luigid.make_service(tmp_path / "luigid", free_port(), PROJECT / "luigi.cfg")
+    service.start()
+    held = gate.hold(*MIDDLE)
+    run = start(place, "full", "--scheduler", service.address, "--weeks", f"{WEEK},{NEXT_WEEK}")
+    held.wait()
+    service.stop()
+    held.release()
+    assert run.wait() == 1
+    assert f"The Luigi scheduler at {service.address} does not answer any more." in run.said()
+    assert "Traceback" not in run.said()
+    assert place.week_file(WEEK) is not None
+    complete(place, start, *BOTH)
+    assert gate.count(*MIDDLE) == 1
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
 import pytest
 
 from tasks.problem import Problem
-from tasks.storage import Root, open_root
+from tasks.storage import Overtaken, Root, open_root
 from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.checksum import PART_BYTES, RunningChecksum
 from tasks.storage.s3 import S3Prefix
@@ -162,3 +163,67 @@ def test_credentials_never_show(bucket: str) -> None:
     source = open_root(f"{bucket}/deep").bulk_source()
     assert isinstance(source, BulkSource)
     assert source.prefix == "deep/"
+
+
+def test_an_object_is_written_only_if_it_is_still_as_expected(root: Root) -> None:
+    root.write("a", b"one", expected_etag="")
+    with pytest.raises(Overtaken, match="a was written by somebody else meanwhile"):
+        root.write("a", b"two", expected_etag="")
+    first = root.find("a")
+    assert first is not None
+    root.write("a", b"three", expected_etag=first.etag)
+    with pytest.raises(Overtaken):
+        root.write("a", b"four", expected_etag=first.etag)
+    assert root.read("a") == b"three"
+    with pytest.raises(Overtaken):  # what was to be replaced is gone
+        root.write("b", b"five", expected_etag=first.etag)
+    assert root.find("b") is None
+
+
+def test_what_is_there_already_counts_as_written(root: Root) -> None:
+    """The answer to the first of two tries may have been lost on its way."""
+    root.write("a", b"one", expected_etag="")
+    root.write("a", b"one", expected_etag="")
+    assert root.read("a") == b"one"
+
+
+@pytest.mark.parametrize("size", [10, PART_BYTES + 10])
+def test_a_file_is_written_only_if_the_object_is_still_as_expected(
+    root: Root, tmp_path: Path, size: int
+) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.write_bytes(b"o" * size)
+    theirs.write_bytes(b"t" * size)
+    root.write_file("week", theirs, expected_etag="")
+    with pytest.raises(Overtaken):
+        root.write_file("week", ours, expected_etag="")
+    root.write_file("week", theirs, expected_etag="")  # the same again is no conflict
+    there = root.find("week")
+    assert there is not None
+    root.write_file("week", ours, expected_etag=there.etag)
+    assert root.read("week") == ours.read_bytes()
+    if isinstance(root, S3Prefix):
+        uploads = root.client.list_multipart_uploads(Bucket=root.bucket)
+        assert not uploads.get("Uploads")
+
+
+def test_of_several_who_write_an_object_one_is_first(bucket: str) -> None:
+    root = S3Prefix(bucket)
+    with ThreadPoolExecutor(8) as threads:
+        written = list(threads.map(lambda n: root.write_if("a", b"%d" % n, ""), range(8)))
+    [etag] = [etag for etag in written if etag]
+    there = root.read_with_etag("a")
+    assert there is not None
+    assert there == (b"%d" % written.index(etag), etag)
+    assert root.write_if("a", b"next", etag)
+    assert root.write_if("a", b"late", etag) is None
+
+
+def test_objects_are_removed_and_those_that_are_not_there_are_no_error(bucket: str) -> None:
+    root = S3Prefix(f"{bucket}/v2")
+    for name in ("a", "b", "c"):
+        root.write(name, b"x")
+    root.remove(["a", "b", "never there"])
+    assert keys(root, "") == ["c"]
+    assert root.read_with_etag("a") is None
+    root.remove([])

@@ -21,7 +21,7 @@ from tasks.bustimes.listing import FIRST_WEEK, Listing, list_week
 from tasks.bustimes.manifest import Manifest
 from tasks.problem import Problem
 from tasks.settings import Settings, load
-from tasks.storage import Root, StoredObject, open_root
+from tasks.storage import Overtaken, Root, StoredObject, open_root
 from tasks.weeks import Week, chosen
 
 
@@ -137,7 +137,7 @@ def convert_week(
         listing = list_week(archive.source, week)
         over = week.is_over(now())
         if spooled.is_of(listing, over, archive.settings):  # killed before, or while, it published
-            return WeekResult(_publish(spooled, archive), _FROM_SPOOL)
+            return WeekResult(_publish(spooled, archive, stored), _FROM_SPOOL)
         if not is_wanted:
             spooled.clear()
             return WeekResult(archive.manifest(week), _BY_ANOTHER)
@@ -149,7 +149,7 @@ def convert_week(
         )
         if stored is not None:
             _must_not_be_less(archive, spooled, manifest)
-        return WeekResult(_publish(spooled, archive), "converted")
+        return WeekResult(_publish(spooled, archive, stored), "converted")
 
 
 def _must_not_be_less(archive: Archive, spooled: weekfile.SpooledWeek, manifest: Manifest) -> None:
@@ -184,18 +184,25 @@ def publish_waiting(archive: Archive, spooled: weekfile.SpooledWeek) -> str:
                 f"{week} was damaged in the spool and is removed from there: make full "
                 f"WEEKS={week} converts it again."
             )
-        if archive.destination.find(manifests.file_of(week)) is not None:
+        stored = archive.destination.find(manifests.file_of(week))
+        if stored is not None:
             listing = list_week(archive.source, week)
             if not spooled.is_of(listing, week.is_over(now()), archive.settings):
                 spooled.clear()
                 return "is in the archive already, and the older one in the spool was removed"
-        size = _publish(spooled, archive).output.bytes
+        size = _publish(spooled, archive, stored).output.bytes
         return f"uploaded and confirmed: {figures.size(size)} of disk are free again"
 
 
-def _publish(spooled: weekfile.SpooledWeek, archive: Archive) -> Manifest:
+def _publish(
+    spooled: weekfile.SpooledWeek, archive: Archive, replaced: StoredObject | None
+) -> Manifest:
     try:
-        return weekfile.publish(spooled, archive.destination)
+        expected_etag = replaced.etag if replaced is not None else ""
+        return weekfile.publish(spooled, archive.destination, expected_etag)
+    except Overtaken:
+        spooled.clear()
+        raise
     except Problem as problem:
         raise Problem(
             f"{problem} {spooled.week} is finished and waits in {spooled.folder}: make sync, or "

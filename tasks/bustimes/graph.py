@@ -11,6 +11,8 @@ import functools
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 
 import luigi
 from luigi.contrib.s3 import S3Target
@@ -23,6 +25,7 @@ from tasks.bustimes.archive import Archive, WeekResult, convert_week, now
 from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import Listing, weeks_with_snapshots
 from tasks.bustimes.refusals import RefusalCount
+from tasks.bustimes.standing import StandingFile
 from tasks.bustimes.verify import check_week, verify
 from tasks.problem import Problem
 from tasks.progress import RunProgress, UnitProgress, say
@@ -93,11 +96,13 @@ class WeekTask(_OfArchive):
                 say=run.say,
             )
             archive.list_again()
-            unit.finished(_sentence(self.week, result, time.monotonic() - started))
+            unit.finished(result, time.monotonic() - started)
 
     def on_failure(self, exception: BaseException) -> str:
         if isinstance(exception, Problem):
+            _standing.failed(f"{self.week}: {exception}")
             return str(exception)
+        _standing.failed(f"{self.week}: {exception!r}")
         return str(super().on_failure(exception))
 
 
@@ -195,26 +200,40 @@ class Verify(_WeekRange, _OfArchive):
         if not report.is_fine:
             raise Problem("The archive is not as it should be; what to run is said above.")
 
-    on_failure = WeekTask.on_failure
+    def on_failure(self, exception: BaseException) -> str:
+        if isinstance(exception, Problem):
+            return str(exception)
+        return str(super().on_failure(exception))
 
 
-def run(task: luigi.Task, workers: int, scheduler_port: int | None) -> bool:
+def run(
+    task: luigi.Task, workers: int, scheduler: str | None, standing: Path | None = None
+) -> bool:
     """Run a task and all it needs; True where everything was done.
 
     Weeks that another run has under way are waited for, and taken over if that run dies. Without a
-    `scheduler_port` the scheduler lives in this process.
+    `scheduler`, as ``host:port`` of luigid, the scheduler lives in this process. `standing` is the
+    file to keep `tasks.bustimes.standing` in. Asked with SIGUSR1, a run takes no more weeks, and
+    ends when those under way are done.
     """
-    where: dict[str, object] = (
-        {"local_scheduler": True}
-        if scheduler_port is None
-        else {"scheduler_host": "127.0.0.1", "scheduler_port": scheduler_port}
-    )
-    global _workers
+    where: dict[str, object] = {"local_scheduler": True}
+    if scheduler is not None:
+        host, _, port = scheduler.rpartition(":")
+        where = {"scheduler_host": host, "scheduler_port": int(port)}
+    global _workers, _standing
     _workers = workers
+    _standing = StandingFile(standing)
+    _standing.begin(_progress.total if _progress is not None else 0)
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
     luigi_messages.print_with(say)
     try:
         return _build(task, workers, where)
+    except RPCError:
+        say(
+            f"The Luigi scheduler at {scheduler} does not answer any more. What is finished is "
+            "kept; the next run goes on from here."
+        )
+        return False
     except ValueError as error:  # a setting of luigi's own
         sentence = luigi_messages.sentence_of(error)
         if sentence is None:
@@ -228,7 +247,18 @@ def run(task: luigi.Task, workers: int, scheduler_port: int | None) -> bool:
 def _build(task: luigi.Task, workers: int, where: dict[str, object]) -> bool:
     said = False
     while True:
-        result = luigi.build([task], workers=workers, detailed_summary=True, **where)
+        result = luigi.build(
+            [task],
+            workers=workers,
+            detailed_summary=True,
+            worker_scheduler_factory=_Workers(),
+            **where,
+        )
+        if _Worker.was_asked_to_stop:
+            if task.complete():
+                return True
+            say("Asked to stop: no more weeks are taken. The next run goes on from here.")
+            return False
         if result.status in (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY):
             if _UNDER_WAY_ELSEWHERE not in result.summary_text:
                 return True
@@ -238,6 +268,23 @@ def _build(task: luigi.Task, workers: int, where: dict[str, object]) -> bool:
             say("Another run has some of these weeks under way; waiting for it.")
             said = True
         time.sleep(_WAIT_SECONDS)
+
+
+class _Worker(luigi.worker.Worker):
+    """luigi's worker, which takes no more tasks after SIGUSR1; remembers that it was asked."""
+
+    was_asked_to_stop = False
+
+    def handle_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        _Worker.was_asked_to_stop = True
+        super().handle_interrupt(signum, frame)
+
+
+class _Workers(luigi.interface._WorkerSchedulerFactory):
+    def create_worker(
+        self, scheduler: object, worker_processes: int, assistant: bool = False
+    ) -> _Worker:
+        return _Worker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
 
 
 class _WeekProgress:
@@ -268,15 +315,19 @@ class _WeekProgress:
 
         return on_hour
 
-    def finished(self, sentence: str) -> None:
+    def finished(self, result: WeekResult, seconds: float) -> None:
+        _standing.done(self._task.week, result.manifest)
+        sentence = _sentence(self._task.week, result, seconds)
         self._show(1, sentence.replace(": ", "\n", 1))  # the page does not wrap lines
         (self._unit or self._run).finished(sentence)
 
     def __exit__(self, *_: object) -> None:
+        _standing.left(self._task.week)
         if self._unit is not None:
             self._unit.close()
 
     def _report(self, share: float, sentence: str) -> None:
+        _standing.under_way(self._task.week, f"{int(100 * share)}%, {sentence}")
         self._show(share, f"{sentence}\nwhole run: {self._run.standing()}")
 
     def _show(self, share: float, message: str) -> None:
@@ -294,6 +345,7 @@ class _WeekProgress:
 _refusals = RefusalCount()
 _progress: RunProgress | None = None
 _workers: int | None = None
+_standing = StandingFile(None)
 _scheduling_process = os.getpid()
 
 
@@ -302,6 +354,7 @@ def _run(to_do: int | None = None) -> RunProgress:
     global _progress
     if _progress is None or to_do is not None:
         _progress = RunProgress(1 if to_do is None else to_do, "week")
+        _standing.begin(_progress.total)
     return _progress
 
 

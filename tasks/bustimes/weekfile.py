@@ -186,15 +186,24 @@ def finish(
     return manifest
 
 
-def publish(spooled: SpooledWeek, destination: Root) -> Manifest:
-    """Send a finished week to the destination, then clear its folder; returns its manifest."""
+def publish(spooled: SpooledWeek, destination: Root, expected_etag: str) -> Manifest:
+    """Send a finished week to the destination, then clear its folder; returns its manifest.
+
+    `expected_etag` is that of the week file that it replaces, or nothing where there is none. What
+    another machine has put there meanwhile is never overwritten: then `Overtaken` is raised, unless
+    it is the same.
+    """
     with explained(spooled.folder):
         manifest = spooled.manifest()
         for refused in manifest.refused:
             kept = spooled.refused_folder / refused.key
             destination.write_file(manifests.refused_key_of(spooled.week, refused.key), kept)
-        destination.write(manifests.key_of(spooled.week), spooled.manifest_file.read_bytes())
-        destination.write_file(manifests.file_of(spooled.week), spooled.file)
+        key = manifests.key_of(spooled.week)
+        before = destination.find(key)  # of the week file to replace, or of a run that was killed
+        destination.write(
+            key, spooled.manifest_file.read_bytes(), before.etag if before is not None else ""
+        )
+        destination.write_file(manifests.file_of(spooled.week), spooled.file, expected_etag)
     spooled.clear()
     return manifest
 

@@ -44,6 +44,18 @@ class FileChecksum:
     s3_sha256: str
 
 
+class Overtaken(Problem):
+    """An object that was to be written has been written, otherwise, by somebody else."""
+
+
+def overtaken(place: str) -> Overtaken:
+    """What to say of an object that somebody else was first to write."""
+    return Overtaken(
+        f"{place} was written by somebody else meanwhile, and is left as that. Run it again: it "
+        "goes by what is there now."
+    )
+
+
 class Root(Protocol):
     """A bucket, a prefix in a bucket, or a folder."""
 
@@ -84,11 +96,19 @@ class Root(Protocol):
     def credentials(self) -> "Credentials | None":
         """AWS credentials as of now, for converter processes; None for a folder."""
 
-    def write(self, key: str, data: bytes) -> None:
-        """Write a small object, whole or not at all."""
+    def write(self, key: str, data: bytes, expected_etag: str | None = None) -> None:
+        """Write a small object, whole or not at all.
 
-    def write_file(self, key: str, path: Path) -> None:
-        """Write a file's bytes, whole or not at all, and confirm what arrived."""
+        `expected_etag` is the version tag that the object must still have, or ``""`` where there
+        must be none yet: if it is not so, and what is there is not `data` already, `Overtaken` is
+        raised and the object stays as it is. None writes whatever is there.
+        """
+
+    def write_file(self, key: str, path: Path, expected_etag: str | None = None) -> None:
+        """Write a file's bytes, whole or not at all, and confirm what arrived.
+
+        `expected_etag` as for `write`.
+        """
 
 
 def open_root(url: str) -> Root:

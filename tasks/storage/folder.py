@@ -3,6 +3,7 @@
 import bisect
 import contextlib
 import errno
+import filecmp
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from tasks.problem import Problem
 from tasks.processes import is_alive
-from tasks.storage import StoredObject
+from tasks.storage import StoredObject, overtaken
 from tasks.storage.address import BulkSource, Credentials
 
 _CHUNK_BYTES = 1 << 20
@@ -88,18 +89,18 @@ class Folder:
     def credentials(self) -> Credentials | None:
         return None
 
-    def write(self, key: str, data: bytes) -> None:
-        with self._whole_or_not(key) as hidden:
+    def write(self, key: str, data: bytes, expected_etag: str | None = None) -> None:
+        with self._whole_or_not(key, expected_etag) as hidden:
             hidden.write_bytes(data)
 
-    def write_file(self, key: str, path: Path) -> None:
-        with self._whole_or_not(key) as hidden:
+    def write_file(self, key: str, path: Path, expected_etag: str | None = None) -> None:
+        with self._whole_or_not(key, expected_etag) as hidden:
             shutil.copyfile(path, hidden)
             if hidden.stat().st_size != path.stat().st_size:
                 raise Problem(f"{self.path / key}: not all bytes arrived. Run it again.")
 
     @contextlib.contextmanager
-    def _whole_or_not(self, key: str) -> Iterator[Path]:
+    def _whole_or_not(self, key: str, expected_etag: str | None) -> Iterator[Path]:
         target = self.path / key
         with _explained(target, "written"):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,10 +109,18 @@ class Folder:
             try:
                 yield hidden
                 sync_to_disk(hidden)
-                hidden.replace(target)
-                sync_to_disk(target.parent)
+                if expected_etag is None or self._is_as_expected(key, expected_etag):
+                    hidden.replace(target)
+                    sync_to_disk(target.parent)
+                elif not target.is_file() or not filecmp.cmp(hidden, target, shallow=False):
+                    raise overtaken(str(target))
             finally:
                 hidden.unlink(missing_ok=True)
+
+    def _is_as_expected(self, key: str, etag: str) -> bool:
+        """What other machines do in this very moment a folder cannot tell."""
+        stored = self.find(key)
+        return (stored.etag if stored else "") == etag
 
     def _sorted_names(self, prefix: str) -> tuple[Path, list[str]]:
         """The folder that a prefix points into, and the names in it (kept until it changes)."""

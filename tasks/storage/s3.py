@@ -12,7 +12,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from botocore import exceptions as aws
 from botocore.config import Config
 
 from tasks.problem import Problem
-from tasks.storage import StoredObject
+from tasks.storage import Overtaken, StoredObject, overtaken
 from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.checksum import PART_BYTES, base64_of, combine, parts_of
 from tasks.storage.refusal import remedy
@@ -183,16 +183,59 @@ class S3Prefix:
             now = found.get_frozen_credentials()
         return Credentials(now.access_key or "", now.secret_key or "", now.token)
 
-    def write(self, key: str, data: bytes) -> None:
-        with explained(f"{self.url}/{key} cannot be written"):
-            self.client.put_object(
-                Bucket=self.bucket,
-                Key=self.key(key),
-                Body=data,
-                ChecksumSHA256=base64_of(hashlib.sha256(data).digest()),
-            )
+    def write(self, key: str, data: bytes, expected_etag: str | None = None) -> None:
+        self._put(key, data, expected_etag)
 
-    def write_file(self, key: str, path: Path) -> None:
+    def write_if(self, key: str, data: bytes, expected_etag: str) -> str | None:
+        """Write as `write` does; returns the new ETag, or None if somebody else was first."""
+        try:
+            return self._put(key, data, expected_etag)
+        except Overtaken:
+            return None
+
+    def read_with_etag(self, key: str) -> tuple[bytes, str] | None:
+        """The bytes of a small object and their ETag; None where there is no object."""
+        with explained(f"{self.url}/{key} cannot be read"):
+            try:
+                answer = self.client.get_object(Bucket=self.bucket, Key=self.key(key))
+                return answer["Body"].read(), answer["ETag"].strip('"')
+            except self.client.exceptions.NoSuchKey:
+                return None
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove objects; one that is not there is no error."""
+        names: list[Any] = [{"Key": self.key(key)} for key in keys]
+        for start in range(0, len(names), 1000):  # S3 takes no more in one request
+            with explained(f"Objects below {self.url} cannot be removed"):
+                answer = self.client.delete_objects(
+                    Bucket=self.bucket,
+                    Delete={"Objects": names[start : start + 1000], "Quiet": True},
+                )
+            for error in answer.get("Errors", []):
+                why = remedy(error.get("Code", ""), error.get("Message", ""))
+                raise Problem(f"s3://{self.bucket}/{error.get('Key')} cannot be removed: {why}.")
+
+    def _put(self, key: str, data: bytes, expected_etag: str | None) -> str:
+        with explained(f"{self.url}/{key} cannot be written"):
+            try:
+                answer = self.client.put_object(
+                    Bucket=self.bucket,
+                    Key=self.key(key),
+                    Body=data,
+                    ChecksumSHA256=base64_of(hashlib.sha256(data).digest()),
+                    **_condition(expected_etag),
+                )
+                return answer["ETag"].strip('"')
+            except aws.ClientError as error:
+                if not _is_refused_condition(error):
+                    raise
+        # The first of two tries may have arrived although its answer did not.
+        there = self.read_with_etag(key)
+        if there is None or there[0] != data:
+            raise overtaken(f"{self.url}/{key}")
+        return there[1]
+
+    def write_file(self, key: str, path: Path, expected_etag: str | None = None) -> None:
         """Upload, in parts where it is long, and confirm size and checksum with S3.
 
         The upload's id is kept in a file beside `path` until the end, so that the parts of an
@@ -200,23 +243,43 @@ class S3Prefix:
         """
         size = path.stat().st_size
         with explained(f"{self.url}/{key} cannot be written"):
-            if size <= PART_BYTES:
-                data = path.read_bytes()
-                sha256 = base64_of(hashlib.sha256(data).digest())
-                self.client.put_object(
-                    Bucket=self.bucket, Key=self.key(key), Body=data, ChecksumSHA256=sha256
-                )
-            else:
-                sha256 = self._write_parts(self.key(key), path)
+            try:
+                if size <= PART_BYTES:
+                    data = path.read_bytes()
+                    sha256 = base64_of(hashlib.sha256(data).digest())
+                    self.client.put_object(
+                        Bucket=self.bucket,
+                        Key=self.key(key),
+                        Body=data,
+                        ChecksumSHA256=sha256,
+                        **_condition(expected_etag),
+                    )
+                else:
+                    sha256 = self._write_parts(self.key(key), path, _condition(expected_etag))
+            except aws.ClientError as error:
+                if not _is_refused_condition(error):
+                    raise
+                if not self._holds(key, path):
+                    raise overtaken(f"{self.url}/{key}") from None
+                return
         arrived = self.find(key)
-        kept = self.stored_sha256(key)
+        kept = self.stored_sha256(key) if arrived else None
         if arrived is None or arrived.size != size or kept not in (None, sha256):
             raise Problem(
                 f"{self.url}/{key} did not arrive as it was sent ({size:,} bytes). It stays in "
                 f"{path}; run it again, or make sync, to send it again."
             )
 
-    def _write_parts(self, key: str, path: Path) -> str:
+    def _holds(self, key: str, path: Path) -> bool:
+        """Whether the object is what the file is: written by another, or by a lost first try."""
+        arrived = self.find(key)
+        if arrived is None or arrived.size != path.stat().st_size:
+            return False
+        digests = [hashlib.sha256(part).digest() for part in parts_of(path)]
+        sha256 = base64_of(digests[0]) if arrived.size <= PART_BYTES else combine(digests)
+        return self.stored_sha256(key) == sha256
+
+    def _write_parts(self, key: str, path: Path, condition: dict[str, Any]) -> str:
         note = path.with_name(path.name + ".upload")
         self._give_up_earlier(key, note)
         upload_id = self.client.create_multipart_upload(
@@ -235,6 +298,7 @@ class S3Prefix:
                         for number, etag, digest in digests
                     ]
                 },
+                **condition,
             )
         except BaseException:
             with contextlib.suppress(aws.BotoCoreError, aws.ClientError):
@@ -376,6 +440,19 @@ def explained(what: str) -> Iterator[None]:
 def _ended(message: object) -> str:
     """A message of boto3's as a sentence: they end in a full stop or not."""
     return str(message).rstrip(" .") + "."
+
+
+def _condition(expected_etag: str | None) -> dict[str, Any]:
+    """What has S3 write only if an object is as expected."""
+    if expected_etag is None:
+        return {}
+    return {"IfMatch": f'"{expected_etag}"'} if expected_etag else {"IfNoneMatch": "*"}
+
+
+def _is_refused_condition(error: aws.ClientError) -> bool:
+    """Whether the object was not as expected, or is being written by somebody else right now."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status == 412 or _code(error) in ("ConditionalRequestConflict", "NoSuchKey")
 
 
 def _code(error: aws.ClientError) -> str:
