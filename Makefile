@@ -1,17 +1,19 @@
 # Everything a person does here. `make` alone prints the commands.
 # Options: SOURCE=… DESTINATION=… (s3://bucket/prefix or a folder), WEEKS=2018-W25,2021-W45 or
-# FROM=… TO=…, WORKERS=n, ORDER=…, MAX_ERRORS=n, REFRESH=1, DEEP=1, ON=ec2, PYTHON=python3.12.
+# FROM=… TO=…, WORKERS=n, ORDER=…, MAX_ERRORS=n, REFRESH=1, DEEP=1, PYTHON=python3.12.
+# On EC2: ON=ec2, with INSTANCES=n, TYPE=c7g.large, KEEP=1, FORCE=1, and DRY_RUN=1 for any command.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help smoke full plan status sync verify luigid setup teardown test lint _environment
+.PHONY: help smoke full plan status logs sync verify luigid ui setup teardown demo-ec2 test lint \
+	_environment
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python -m ops
 
-# Any setting of [bustimes] and [local] in luigi.cfg, for one run.
+# Any setting of [bustimes] and [local] in luigi.cfg, and some of [ec2], for one run.
 export BUSTIMES_SOURCE ?= $(SOURCE)
 export BUSTIMES_DESTINATION ?= $(DESTINATION)
 export BUSTIMES_SPOOL ?= $(SPOOL)
@@ -22,45 +24,59 @@ export BUSTIMES_MAX_SNAPSHOT_MB ?= $(MAX_SNAPSHOT_MB)
 export BUSTIMES_PROCESSES ?= $(PROCESSES)
 export BUSTIMES_READS_AT_ONCE ?= $(READS_AT_ONCE)
 export BUSTIMES_SPOT_CHECKS ?= $(SPOT_CHECKS)
+export EC2_INSTANCES ?= $(INSTANCES)
+export EC2_INSTANCE_TYPES ?= $(TYPE)
+export EC2_REGION ?= $(REGION)
+export EC2_STACK ?= $(STACK)
 export LOCAL_STATE ?= $(STATE)
 export LOCAL_S3_PORT ?= $(S3_PORT)
 export LOCAL_LUIGID_PORT ?= $(LUIGID_PORT)
 
+ON_EC2 = $(if $(filter-out local,$(ON)),--on '$(ON)') $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
 CHOICE = $(if $(WEEKS),--weeks '$(WEEKS)') $(if $(FROM),--from '$(FROM)') $(if $(TO),--to '$(TO)')
 
 help: ## this list
 	@echo 'A heap of small raw S3 objects becomes a few hundred checked weekly files.'
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | awk -F '\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' Makefile | awk -F '\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo
-	@sed -n '2,3s/^# //p' Makefile
+	@sed -n '2,4s/^# //p' Makefile
 
 smoke: _environment ## one week end to end: convert, validate, resume, verify; the figures of a full run
-	@$(RUN) smoke $(if $(WEEKS),--weeks '$(WEEKS)')
+	@$(RUN) smoke $(ON_EC2) $(if $(WEEKS),--weeks '$(WEEKS)')
 
 full: _environment ## every finished week, or the chosen ones; goes on where an earlier run stopped
-	@$(RUN) full $(CHOICE) $(if $(WORKERS),--workers '$(WORKERS)') $(if $(filter-out 0,$(REFRESH)),--refresh)
+	@$(RUN) full $(ON_EC2) $(CHOICE) $(if $(WORKERS),--workers '$(WORKERS)') $(if $(filter-out 0,$(REFRESH)),--refresh) $(if $(filter-out 0,$(KEEP)),--keep)
 
 plan: _environment ## dry run: weeks, snapshots, bytes, what is done, time, cost and savings
-	@$(RUN) plan $(CHOICE)
+	@$(RUN) plan $(ON_EC2) $(CHOICE)
 
 status: _environment ## weeks done of all, what runs, disk, memory, last log lines
-	@$(RUN) status $(CHOICE)
+	@$(RUN) status $(ON_EC2) $(CHOICE)
+
+logs: _environment ## what the run says; on EC2: of all instances, as it is said
+	@$(RUN) logs $(ON_EC2)
 
 sync: _environment ## upload what waits in the spool, check it, free the disk
-	@$(RUN) sync
+	@$(RUN) sync $(ON_EC2)
 
 verify: _environment ## is the archive complete and correct? DEEP=1 reads every byte
-	@$(RUN) verify $(CHOICE) $(if $(filter-out 0,$(DEEP)),--deep)
+	@$(RUN) verify $(ON_EC2) $(CHOICE) $(if $(filter-out 0,$(DEEP)),--deep)
 
 luigid: _environment ## the scheduler's web page: every week with its progress
-	@$(RUN) luigid
+	@$(RUN) luigid $(ON_EC2)
 
-setup: _environment ## install what is needed into .venv and start the services of this machine
-	@$(RUN) setup
+ui: _environment ## that page, too; on EC2: forwarded to this machine
+	@$(RUN) ui $(ON_EC2)
 
-teardown: _environment ## stop the services and remove their files
-	@$(RUN) teardown
+setup: _environment ## install what is needed and start the services; on EC2: the stack and its fleet
+	@$(RUN) setup $(ON_EC2)
+
+teardown: _environment ## stop the services and remove their files; on EC2: all that setup made
+	@$(RUN) teardown $(ON_EC2) $(if $(filter-out 0,$(FORCE)),--force)
+
+demo-ec2: $(VENV)/.local-aws-installed ## setup to teardown on EC2, on an AWS that is on this machine
+	@$(VENV)/bin/python -m ops.local_aws.demo
 
 test: $(VENV)/.tests-installed ## the project's tests
 	@$(VENV)/bin/python -m pytest $(PYTEST)
@@ -71,10 +87,8 @@ lint: $(VENV)/.tests-installed ## style and types: ruff and mypy
 	@$(VENV)/bin/mypy
 
 _environment: $(VENV)/.installed
-ifeq ($(ON),ec2)
-	@echo 'ON=ec2 does not exist yet: everything runs on this machine so far. Leave ON away.' >&2; exit 2
-else ifneq ($(filter-out local,$(ON)),)
-	@echo 'ON=$(ON) is not a place: leave it away for this machine.' >&2; exit 2
+ifneq ($(filter-out local ec2,$(ON)),)
+	@echo 'ON=$(ON) is not a place: ON=ec2 is, or leave it away for this machine.' >&2; exit 2
 endif
 
 $(VENV)/.installed: requirements.lock
@@ -83,6 +97,11 @@ $(VENV)/.installed: requirements.lock
 	@$(PYTHON) -m venv $(VENV) || { echo 'Debian and Ubuntu need the package python3-venv for this.' >&2; exit 2; }
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(VENV)/bin/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "project.pth").write_text(str(pathlib.Path.cwd()))'
+	@touch $@
+
+$(VENV)/.local-aws-installed: ops/local_aws/requirements.lock $(VENV)/.installed
+	@echo 'Installing an AWS for this machine (once) …'
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r ops/local_aws/requirements.lock
 	@touch $@
 
 $(VENV)/.tests-installed: tests/requirements.lock $(VENV)/.installed

@@ -21,14 +21,21 @@ from ops import place as places
 from tasks.problem import Problem
 from tasks.progress import in_terminal, log_to, say
 
+STANDING_FILE = "progress.json"
+"""Where a run stands, in the folder of this machine's own files."""
+
+
+_LOG_LINES = 100
+
 
 def smoke(options: argparse.Namespace) -> int:
     from ops.smoke import WEEK
     from ops.smoke import smoke as run_smoke
     from tasks.weeks import Week
 
-    place = _started(with_luigid=True)
-    run_smoke(place, Week.parse(options.weeks) if options.weeks else WEEK, place.luigid.address)
+    place = _started(with_luigid=not options.local_scheduler)
+    scheduler = None if options.local_scheduler else place.luigid.address
+    run_smoke(place, Week.parse(options.weeks) if options.weeks else WEEK, scheduler)
     return 0
 
 
@@ -46,7 +53,7 @@ def full(options: argparse.Namespace) -> int:
     if own_luigid:
         say(f"Every week and its progress: {place.page}")
     scheduler = place.luigid.address if own_luigid else options.scheduler
-    if run(task, options.workers, scheduler, place.state / "progress.json"):
+    if run(task, options.workers, scheduler, place.state / STANDING_FILE):
         say("Done: every week that was asked for is there. make verify checks them.")
         return 0
     say("Not everything was done; what went wrong is said above. The next run goes on from here.")
@@ -124,6 +131,20 @@ def luigid(_options: argparse.Namespace) -> int:
     return 0
 
 
+def ui(options: argparse.Namespace) -> int:
+    return luigid(options)
+
+
+def logs(_options: argparse.Namespace) -> int:
+    log = places.prepare().log_of("full")
+    if not log.exists():
+        print("There are no logs yet: make full writes them.")
+        return 0
+    print(f"{log}, its last lines:")
+    print("\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:]))
+    return 0
+
+
 def setup(_options: argparse.Namespace) -> int:
     place = _started(with_luigid=True)
     if place.s3 is not None:
@@ -150,7 +171,8 @@ def teardown(_options: argparse.Namespace) -> int:
         ours.append(spool)
     for folder in ours:
         shutil.rmtree(folder, ignore_errors=True)
-    (place.state / RATE_FILE).unlink(missing_ok=True)
+    for name in (RATE_FILE, STANDING_FILE, "progress.lock"):
+        (place.state / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # somebody else's files are in it
         place.state.rmdir()
     if waiting:
@@ -184,9 +206,15 @@ def _parser() -> argparse.ArgumentParser:
     def add(run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(run.__name__, help=text, description=text)
         command.set_defaults(run=run)
+        command.add_argument(
+            "--on", choices=["local", "ec2"], default="local", help="this machine, or a spot fleet"
+        )
+        command.add_argument(
+            "--dry-run", action="store_true", help="on EC2: say what would be done, and do nothing"
+        )
         return command
 
-    add(setup, "start the services of this machine")
+    add(setup, "start the services of this machine; on EC2: the fleet")
     one = add(smoke, "one week end to end, with the figures that size a full run")
     one.add_argument("--weeks", default="", metavar="WEEK", help="which week (default: 2021-W45)")
     many = add(full, "convert every finished week, or those that are chosen")
@@ -199,8 +227,12 @@ def _parser() -> argparse.ArgumentParser:
         help="a luigid that several machines share (default: this machine's own)",
     )
     many.add_argument(
-        "--local-scheduler", action="store_true", help="do without luigid and its web page"
+        "--keep", action="store_true", help="on EC2: keep the fleet when the run is complete"
     )
+    for command in (one, many):
+        command.add_argument(
+            "--local-scheduler", action="store_true", help="do without luigid and its web page"
+        )
     check = add(verify, "is the archive complete and correct?")
     check.add_argument("--deep", action="store_true", help="read every byte of every week file")
     ranged = [
@@ -213,9 +245,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--weeks", default="", help="only these weeks: 2018-W25,2021-W45")
         command.add_argument("--from", dest="first", default="", metavar="WEEK", help="first week")
         command.add_argument("--to", dest="last", default="", metavar="WEEK", help="last week")
+    add(logs, "what the run says; on EC2: of all instances, as it is said")
     add(sync, "upload what waits in the spool")
     add(luigid, "start luigid and say where its page is")
-    add(teardown, "stop the services and remove their files")
+    add(ui, "luigid's page; on EC2: forwarded to this machine")
+    gone = add(teardown, "stop the services and remove their files; on EC2: all that setup made")
+    gone.add_argument("--force", action="store_true", help="on EC2: although a run is on")
     return parser
 
 
@@ -255,6 +290,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _stop_when_asked()
     try:
+        if options.on == "ec2":
+            from ops.ec2 import commands
+
+            return commands.run(options)
+        if options.dry_run:
+            raise Problem(
+                "DRY_RUN=1 goes with ON=ec2. On this machine, make plan says what a run would do."
+            )
         return int(options.run(options))
     except Problem as problem:
         print(problem, file=sys.stderr)

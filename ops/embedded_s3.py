@@ -22,8 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ops.service import Service
-from tasks.settings import PROJECT
+from ops.service import Service, python_path
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -262,7 +261,7 @@ def make_service(state_folder: Path, port: int) -> Service:
         ready_url=f"http://127.0.0.1:{port}/",
         log_path=folder / "s3.log",
         pid_path=folder / "s3.pid",
-        env={"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"},
+        env={"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"},
     )
 
 

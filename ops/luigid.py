@@ -10,8 +10,7 @@ import logging
 import sys
 from pathlib import Path
 
-from ops.service import Service
-from tasks.settings import PROJECT
+from ops.service import Service, python_path
 
 
 def make_service(
@@ -41,7 +40,7 @@ def make_service(
         host=host,
         env={
             "LUIGI_CONFIG_PATH": str(config_path.resolve()),
-            "PYTHONPATH": str(PROJECT),
+            "PYTHONPATH": python_path(),
             "PYTHONUNBUFFERED": "1",
         },
     )

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks.problem import Problem
+from tasks.settings import PROJECT
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
@@ -44,6 +45,11 @@ class _Process(NamedTuple):
     pid: int
     started: str
     port: int
+
+
+def python_path() -> str:
+    """PYTHONPATH for a service that is a module of this project, wherever it is started."""
+    return os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ def smoke(place: Place, week: Week, scheduler: str | None) -> None:
     _keep_rate(place, manifest.raw_bytes / max(cpu, 0.01))
     for line in _figures(archive, week, manifest, memory, cpu):
         print(line)
-    print(f"\nEvery week and its progress: {place.page}")
+    if scheduler is not None:
+        print(f"\nEvery week and its progress: {place.page}")
 
 
 def fill(archive: Archive, week: Week) -> str:

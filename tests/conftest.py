@@ -19,7 +19,13 @@ from tasks.bustimes import synthetic
 from tasks.storage import s3 as s3_module
 from tasks.weeks import Week
 
-pytest_plugins = ["tests.explained", "tests.processes_under_test"]  # for the fixtures in them
+pytest_plugins = [  # for the fixtures in them
+    "tests.ec2_members",
+    "tests.ec2_models",
+    "tests.explained",
+    "tests.local_cloud",
+    "tests.processes_under_test",
+]
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -48,7 +54,7 @@ def answers_at(address: str, port: int) -> bool:
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees this machine's AWS settings, spool or those of another test."""
     for variable in list(os.environ):
-        if variable.startswith(("AWS_", "BUSTIMES_", "LOCAL_", "LUIGI_")):
+        if variable.startswith(("AWS_", "BUSTIMES_", "EC2_", "LOCAL_", "LUIGI_", "NOTIFY_")):
             monkeypatch.delenv(variable)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
@@ -64,6 +70,7 @@ def forget() -> None:
     archive_module._open.cache_clear()
     s3_module.client_of_process.cache_clear()
     s3_module._impatient_client.cache_clear()
+    s3_module.hasty_client.cache_clear()
     s3_module._session_of_process.cache_clear()
 
 

@@ -31,7 +31,7 @@ from tests.conftest import PROJECT, Run, free_port
 README = (PROJECT / "README.md").read_text()
 MAKEFILE = (PROJECT / "Makefile").read_text()
 CONFIG = (PROJECT / "luigi.cfg").read_text()
-COMMANDS = re.findall(r"^([a-z]+):.*?## ", MAKEFILE, re.MULTILINE)
+COMMANDS = re.findall(r"^([a-z0-9-]+):.*?## ", MAKEFILE, re.MULTILINE)
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -72,8 +72,8 @@ def test_make_alone_prints_every_command(make: Make) -> None:
     assert printed.returncode == 0
     for command in COMMANDS:
         assert re.search(rf"^  make {command} +\S", printed.stdout, re.MULTILINE), command
-    wanted = "smoke full plan status sync verify luigid setup teardown test lint help"
-    assert set(wanted.split()) == set(COMMANDS)
+    wanted = "smoke full plan status logs sync verify luigid ui setup teardown demo-ec2"
+    assert {*wanted.split(), "test", "lint", "help"} == set(COMMANDS)
 
 
 def test_smoke_goes_from_end_to_end_and_prints_its_figures(make: Make) -> None:
@@ -167,12 +167,26 @@ def test_options_of_make_reach_the_run(
 
 
 def test_another_place_is_one_clear_line(make: Make) -> None:
-    for place in ("ec2", "mars"):
-        ran = make("full", f"ON={place}")
-        assert ran.returncode == 2
-        said = [line for line in ran.stderr.splitlines() if not line.startswith("make: ***")]
-        assert len(said) == 1
-        assert f"ON={place}" in said[0]
+    ran = make("full", "ON=mars")
+    assert ran.returncode == 2
+    said = [line for line in ran.stderr.splitlines() if not line.startswith("make: ***")]
+    assert len(said) == 1
+    assert "ON=mars is not a place" in said[0]
+
+
+def test_a_dry_run_on_this_machine_does_nothing_but_say_what_does_it(make: Make) -> None:
+    ran = make("full", "DRY_RUN=1")
+    assert ran.returncode == 2
+    assert "DRY_RUN=1 goes with ON=ec2. On this machine, make plan" in ran.stderr
+
+
+def test_the_log_of_the_last_run_is_shown(
+    make: Make, tmp_path: Path, make_snapshots: Callable[..., list[Path]]
+) -> None:
+    make_snapshots(tmp_path / "in", "2021-W45")
+    assert make("full", f"SOURCE={tmp_path}/in", f"DESTINATION={tmp_path}/out").returncode == 0
+    shown = make("logs")
+    assert "Done: every week that was asked for is there." in shown.stdout
 
 
 def test_every_command_has_help(ops: Run) -> None:
@@ -180,7 +194,7 @@ def test_every_command_has_help(ops: Run) -> None:
     [subcommands] = [
         action.choices for action in _parser()._actions if isinstance(action.choices, dict)
     ]
-    assert set(subcommands) == set(COMMANDS) - {"help", "test", "lint"}
+    assert set(subcommands) == set(COMMANDS) - {"help", "test", "lint", "demo-ec2"}
     for name, parser in subcommands.items():
         assert name in listed
         assert parser.description
@@ -194,7 +208,8 @@ def test_the_readme_documents_every_command() -> None:
 
 
 def test_the_readme_documents_every_make_variable() -> None:
-    for variable in set(re.findall(r"\$\(([A-Z_0-9]+)\)", MAKEFILE)) - {"RUN", "VENV", "CHOICE"}:
+    own = {"RUN", "VENV", "CHOICE", "ON_EC2"}
+    for variable in set(re.findall(r"\$\(([A-Z_0-9]+)\)", MAKEFILE)) - own:
         assert f"`{variable}" in README, variable
 
 

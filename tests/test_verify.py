@@ -12,10 +12,11 @@ import pytest
 
 from tasks.bustimes import verify as verify_module
 from tasks.bustimes.archive import Archive, convert_week
+from tasks.bustimes.listing import Listing
 from tasks.bustimes.verify import Report, WeekCheck, verify
 from tasks.problem import Problem
 from tasks.settings import load
-from tasks.storage import open_root
+from tasks.storage import Root, open_root
 from tasks.weeks import Week, span
 from tests.conftest import Run
 
@@ -273,6 +274,23 @@ def test_a_damaged_week_whose_raw_side_is_gone_is_not_to_be_converted_again(
 def test_nothing_to_verify_is_not_called_correct(archive: Archive) -> None:
     with pytest.raises(Problem, match="nothing to verify"):
         verify(archive, [Week(2021, 44)], deep=False)
+
+
+def test_weeks_without_snapshots_are_not_listed_one_by_one(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[Week] = []
+    real = verify_module.list_week
+
+    def counted(source: Root, week: Week) -> Listing:
+        listed.append(week)
+        return real(source, week)
+
+    monkeypatch.setattr(verify_module, "list_week", counted)
+    report = verify(archive, list(span(Week(2017, 1), Week(2024, 1))), deep=False)
+    assert len(report.of("gap")) > 300
+    assert set(listed) == {check.week for check in report.checks if check.state != "gap"}
+    assert report.is_fine
 
 
 def test_the_report_counts_every_week_and_ends_with_the_verdict() -> None:

@@ -110,6 +110,11 @@ class WeekResult:
     manifest: Manifest | None
     how: str
 
+    @property
+    def is_by_another(self) -> bool:
+        """Whether another run was quicker."""
+        return self.how == _BY_ANOTHER
+
 
 def convert_week(
     archive: Archive,

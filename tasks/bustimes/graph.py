@@ -17,7 +17,7 @@ from types import FrameType
 import luigi
 from luigi.contrib.s3 import S3Target
 from luigi.execution_summary import LuigiStatusCode
-from luigi.rpc import RPCError
+from luigi.rpc import RemoteScheduler, RPCError
 
 from tasks import figures, luigi_messages, processes
 from tasks.bustimes import manifest as manifests
@@ -33,7 +33,7 @@ from tasks.weeks import Week, chosen, ranges
 
 luigi_messages.install()
 
-_WAIT_SECONDS = 5.0
+_WAIT_SECONDS = 1.0
 _UNDER_WAY_ELSEWHERE = "being run by another worker"  # luigi's words; it calls this a success
 
 
@@ -281,6 +281,16 @@ class _Worker(luigi.worker.Worker):
 
 
 class _Workers(luigi.interface._WorkerSchedulerFactory):
+    def create_remote_scheduler(self, url: str) -> RemoteScheduler:
+        """One that is given up after a few seconds without an answer, and not after minutes.
+
+        Set here, since luigi warns of these very settings if they stand in its [core].
+        """
+        scheduler = RemoteScheduler(url)
+        scheduler._rpc_retry_attempts, scheduler._rpc_retry_wait = 3, 3
+        scheduler._rpc_log_retries = False
+        return scheduler
+
     def create_worker(
         self, scheduler: object, worker_processes: int, assistant: bool = False
     ) -> _Worker:
@@ -316,7 +326,8 @@ class _WeekProgress:
         return on_hour
 
     def finished(self, result: WeekResult, seconds: float) -> None:
-        _standing.done(self._task.week, result.manifest)
+        if not result.is_by_another:
+            _standing.done(self._task.week, result.manifest)
         sentence = _sentence(self._task.week, result, seconds)
         self._show(1, sentence.replace(": ", "\n", 1))  # the page does not wrap lines
         (self._unit or self._run).finished(sentence)

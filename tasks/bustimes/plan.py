@@ -50,9 +50,46 @@ class Plan:
     rate_is_measured: bool
     cores: int
 
+    @property
+    def snapshots(self) -> int:
+        """How many are to be read."""
+        return sum(week.snapshots for week in self.to_do)
+
+    @property
+    def raw_bytes(self) -> int:
+        """How many are to be read."""
+        return sum(week.raw_bytes for week in self.to_do)
+
     def lines(self) -> Iterator[str]:
-        snapshots = sum(week.snapshots for week in self.to_do)
-        raw = sum(week.raw_bytes for week in self.to_do)
+        """What there is to do, and what that takes on this machine."""
+        yield from self.work()
+        if not self.to_do:
+            return
+        raw = self.raw_bytes
+        seconds = raw / (self.rate * self.cores)
+        cores = figures.count(self.cores, "core")
+        origin = "measured by make smoke" if self.rate_is_measured else "until make smoke measures"
+        yield (
+            f"time         about {figures.duration(seconds)} on {cores} "
+            f"({figures.size(self.rate)}/s each, {origin})"
+        )
+        requests = self.snapshots * _PER_GET + len(self.to_do) * 40 * _PER_PUT_OR_LIST
+        spot = seconds / 3600 * self.cores / 2 * _PER_SPOT_HOUR_OF_TWO_CORES
+        yield (
+            f"cost         about ${requests + spot:,.2f} on EC2 spot (${requests:,.2f} of requests)"
+        )
+        yield from self.storage()
+
+    def storage(self) -> Iterator[str]:
+        """What keeping it costs, before and after."""
+        before = self.raw_bytes / 1e9 * _PER_GB_MONTH
+        yield (
+            f"storage      ${before:,.2f} a month raw, about ${before / _COMPRESSION:,.2f} "
+            f"converted (at {_COMPRESSION:.0f} to 1)"
+        )
+
+    def work(self) -> Iterator[str]:
+        """What there is to do, wherever it is done."""
         yield f"source       {self.source}"
         yield f"destination  {self.destination}"
         yield f"weeks        {len(self.weeks):,} asked for: {ranges(self.weeks)}"
@@ -67,24 +104,7 @@ class Plan:
             f"to do        {figures.count(len(self.to_do), 'week')}: "
             f"{ranges([week.week for week in self.to_do])}"
         )
-        yield f"snapshots    {snapshots:,}, {figures.size(raw)} to read"
-        seconds = raw / (self.rate * self.cores)
-        cores = figures.count(self.cores, "core")
-        origin = "measured by make smoke" if self.rate_is_measured else "until make smoke measures"
-        yield (
-            f"time         about {figures.duration(seconds)} on {cores} "
-            f"({figures.size(self.rate)}/s each, {origin})"
-        )
-        requests = snapshots * _PER_GET + len(self.to_do) * 40 * _PER_PUT_OR_LIST
-        spot = seconds / 3600 * self.cores / 2 * _PER_SPOT_HOUR_OF_TWO_CORES
-        yield (
-            f"cost         about ${requests + spot:,.2f} on EC2 spot (${requests:,.2f} of requests)"
-        )
-        before, after = raw / 1e9 * _PER_GB_MONTH, raw / _COMPRESSION / 1e9 * _PER_GB_MONTH
-        yield (
-            f"storage      ${before:,.2f} a month raw, about ${after:,.2f} converted "
-            f"(at {_COMPRESSION:.0f} to 1)"
-        )
+        yield (f"snapshots    {self.snapshots:,}, {figures.size(self.raw_bytes)} to read")
 
 
 def plan(

@@ -23,7 +23,7 @@ from tasks.bustimes import manifest as manifests
 from tasks.bustimes import python_repr
 from tasks.bustimes.archive import Archive, now
 from tasks.bustimes.hour import line_end
-from tasks.bustimes.listing import ListedSnapshot, Listing, list_week
+from tasks.bustimes.listing import ListedSnapshot, Listing, list_week, weeks_with_snapshots
 from tasks.bustimes.manifest import Manifest
 from tasks.compression import gunzip
 from tasks.problem import Problem
@@ -131,8 +131,14 @@ def verify(
     archive.source.check_readable()
     archive.list_again()
     checks: list[WeekCheck] = []
+    missing = [week for week in weeks if week not in archive.weeks_written()]
+    gaps = set(missing) - weeks_with_snapshots(archive.source, missing)  # needs no listing each
+
+    def checked(week: Week) -> WeekCheck:
+        return WeekCheck(week, GAP) if week in gaps else check_week(archive, week)
+
     with ThreadPoolExecutor(_WEEKS_AT_ONCE) as threads:
-        for check in threads.map(lambda week: check_week(archive, week), weeks):
+        for check in threads.map(checked, weeks):
             if deep and check.state in (GOOD, PARTIAL) and check.manifest:
                 check = _read_deep(archive, check, check.manifest)
             checks.append(check)

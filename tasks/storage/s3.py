@@ -12,7 +12,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,9 @@ class S3Prefix:
 
     keeps_checksums = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, make_client: "Callable[[int], S3Client] | None" = None) -> None:
+        """`make_client` is another client than `client_of_process`, such as `hasty_client`."""
+        self._make_client = make_client
         parts = urlsplit(url)
         self.url = url.rstrip("/")
         self.bucket = parts.netloc
@@ -53,7 +55,7 @@ class S3Prefix:
 
     @property
     def client(self) -> "S3Client":
-        return client_of_process(os.getpid())
+        return (self._make_client or client_of_process)(os.getpid())
 
     def key(self, key: str) -> str:
         return self.prefix + key
@@ -359,18 +361,26 @@ def _impatient_client(_pid: int) -> "S3Client":
 
 
 @functools.lru_cache(maxsize=1)
+def hasty_client(_pid: int) -> "S3Client":
+    """For small objects that are read and written all the time: the next try finds them, too."""
+    return _make_client(max_attempts=2, connect_seconds=3, read_seconds=5)
+
+
+@functools.lru_cache(maxsize=1)
 def _session_of_process(_pid: int) -> boto3.session.Session:
     return boto3.session.Session()
 
 
-def _make_client(max_attempts: int) -> "S3Client":
+def _make_client(
+    max_attempts: int, connect_seconds: int = 10, read_seconds: int = 60
+) -> "S3Client":
     with explained("S3 cannot be reached"):
         session = _session_of_process(os.getpid())
         endpoint = _endpoint_override(session)
         config = Config(
             retries={"mode": "standard", "total_max_attempts": max_attempts},
-            connect_timeout=10,
-            read_timeout=60,
+            connect_timeout=connect_seconds,
+            read_timeout=read_seconds,
             max_pool_connections=32,
             s3={"addressing_style": "path"} if endpoint else None,
         )

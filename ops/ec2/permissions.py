@@ -1,0 +1,158 @@
+"""What the caller must be allowed to do for `ON=ec2`, and whether it is.
+
+`needed` is the list: which actions on which resources. `check` has AWS work it out from the
+caller's policies, without doing any of it. What the instances may do is not here but in
+`ops/stack.yaml`.
+"""
+
+import re
+from collections import defaultdict
+
+from botocore.exceptions import ClientError
+
+from ops.ec2.aws import Aws, code_of, explained, is_denied
+from tasks.problem import Problem
+from tasks.settings import Ec2Settings
+from tasks.storage.s3 import S3Prefix
+
+_ROLE_SESSION = re.compile(r"arn:[\w-]+:sts::\d+:assumed-role/([^/]+)/")
+
+_STACK = "CreateStack UpdateStack DeleteStack DescribeStacks DescribeStackEvents"
+_ROLE = (
+    "CreateRole DeleteRole GetRole PassRole TagRole PutRolePolicy GetRolePolicy DeleteRolePolicy "
+    "AttachRolePolicy DetachRolePolicy"
+)
+_PROFILE = (
+    "CreateInstanceProfile GetInstanceProfile DeleteInstanceProfile AddRoleToInstanceProfile "
+    "RemoveRoleFromInstanceProfile"
+)
+_EC2 = (
+    "RunInstances CreateTags CreateSecurityGroup DeleteSecurityGroup AuthorizeSecurityGroupIngress "
+    "RevokeSecurityGroupIngress CreateLaunchTemplate CreateLaunchTemplateVersion "
+    "DeleteLaunchTemplate DescribeLaunchTemplates DescribeLaunchTemplateVersions "
+    "DescribeInstances DescribeInstanceTypes DescribeInstanceTypeOfferings DescribeSecurityGroups "
+    "DescribeSpotPriceHistory DescribeSubnets DescribeVolumes DescribeVpcs"
+)
+_GROUP = (
+    "CreateAutoScalingGroup UpdateAutoScalingGroup DeleteAutoScalingGroup CreateOrUpdateTags "
+    "SetDesiredCapacity TerminateInstanceInAutoScalingGroup PutScheduledUpdateGroupAction "
+    "DeleteScheduledAction"
+)
+_GROUPS = "DescribeAutoScalingGroups DescribeScalingActivities"
+_LOG = (
+    "CreateLogGroup DeleteLogGroup PutRetentionPolicy TagResource DescribeLogStreams GetLogEvents"
+)
+_SSM = (
+    "SendCommand CancelCommand GetCommandInvocation ListCommandInvocations "
+    "DescribeInstanceInformation StartSession TerminateSession"
+)
+_IMAGES = "parameter/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
+
+
+def needed(aws: Aws, ec2: Ec2Settings, destination: S3Prefix) -> dict[str, list[str]]:
+    """The actions that setup to teardown need, by the ARN of what they are done to.
+
+    Where a name is not known before, as a stack's number, 1 stands in.
+    """
+    name, here = ec2.stack, f"{aws.region}:{aws.account}"
+    arn, bucket = f"arn:{aws.partition}", f"arn:{aws.partition}:s3:::{destination.bucket}"
+    return {
+        f"{arn}:cloudformation:{here}:stack/{name}/1": _actions("cloudformation", _STACK),
+        f"{arn}:iam::{aws.account}:role/{name}": _actions("iam", _ROLE),
+        f"{arn}:iam::{aws.account}:instance-profile/{name}": _actions("iam", _PROFILE),
+        "*": [
+            *_actions("ec2", _EC2),
+            *_actions("autoscaling", _GROUPS),
+            *_actions("ssm", _SSM),
+            *_actions("logs", "DescribeLogGroups"),
+        ],
+        f"{arn}:autoscaling:{here}:autoScalingGroup:1:autoScalingGroupName/{name}": _actions(
+            "autoscaling", _GROUP
+        ),
+        f"{arn}:logs:{here}:log-group:/{name}:log-stream:1": _actions("logs", _LOG),
+        f"{arn}:ssm:{aws.region}::{_IMAGES}": _actions("ssm", "GetParameters"),
+        f"{arn}:ssm:{here}:parameter/{name}/webhook": _actions(
+            "ssm", "GetParameter PutParameter DeleteParameter"
+        ),
+        bucket: _actions("s3", "ListBucket"),
+        f"{bucket}/{ec2.code_prefix}/1": _actions(
+            "s3", "GetObject PutObject AbortMultipartUpload DeleteObject"
+        ),
+        f"{bucket}/{destination.prefix}_fleet/1": _actions(
+            "s3", "GetObject PutObject DeleteObject"
+        ),
+        f"{bucket}/{destination.prefix}_probe/1": _actions("s3", "DeleteObject"),
+        f"{bucket}/{destination.prefix}_runs/1": _actions("s3", "PutObject"),
+    }
+
+
+def check(aws: Aws, ec2: Ec2Settings, destination: S3Prefix) -> str:
+    """Raises `Problem` with every permission that is lacking.
+
+    Returns a sentence if that cannot be found out, else nothing.
+    """
+    if aws.arn.endswith(":root"):
+        return ""  # may do everything, and cannot be simulated
+    unknown = "Whether you have all permissions is not known: you may not ask AWS ({}). "
+    unknown += "The first step that is denied says which one it needs."
+    lacking: list[str] = []
+    with explained("Your permissions cannot be looked up"):
+        try:
+            principal = _principal(aws)
+            for resource, actions in needed(aws, ec2, destination).items():
+                lacking += _denied(aws, principal, resource, actions)
+        except ClientError as error:
+            if is_denied(error):
+                return unknown.format("iam:SimulatePrincipalPolicy")
+            if code_of(error) in ("NoSuchEntity", "InvalidInput"):  # somebody from elsewhere
+                return unknown.format(aws.arn)
+            raise
+    if lacking:
+        raise Problem(
+            f"You ({aws.arn}) may not {_by_service(lacking)}. Have that granted, or name another "
+            "profile in AWS_PROFILE."
+        )
+    return ""
+
+
+def _principal(aws: Aws) -> str:
+    """Whose policies count: for the session of a role that role, which may lie in a path."""
+    session = _ROLE_SESSION.match(aws.arn)
+    if session is None:
+        return aws.arn
+    return aws.client("iam").get_role(RoleName=session[1])["Role"]["Arn"]
+
+
+def _denied(aws: Aws, principal: str, resource: str, actions: list[str]) -> list[str]:
+    pages = aws.client("iam").get_paginator("simulate_principal_policy")
+    answers = pages.paginate(
+        PolicySourceArn=principal,
+        ActionNames=actions,
+        ResourceArns=[resource],
+        ContextEntries=[
+            {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
+            for key, value in (
+                ("aws:RequestedRegion", aws.region),
+                ("iam:PassedToService", "ec2.amazonaws.com"),
+            )
+        ],
+    )
+    return [
+        result["EvalActionName"]
+        for answer in answers
+        for result in answer["EvaluationResults"]
+        if result["EvalDecision"] != "allowed"
+    ]
+
+
+def _actions(service: str, names: str) -> list[str]:
+    return [f"{service}:{name}" for name in names.split()]
+
+
+def _by_service(actions: list[str]) -> str:
+    """``iam:CreateRole, PassRole; s3:PutObject``."""
+    services: dict[str, list[str]] = defaultdict(list)
+    for service, _, name in (action.partition(":") for action in actions):
+        if name not in services[service]:
+            services[service].append(name)
+    return "; ".join(f"{service}:{', '.join(names)}" for service, names in services.items())

@@ -1,0 +1,505 @@
+"""The scripts of the instances, run for real on this machine, each in a home of its own."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import boto3
+import pytest
+
+from ops.ec2 import bundle
+from ops.ec2.prove import prove
+from tasks.problem import Problem
+from tasks.storage import open_root
+from tests.conftest import PROJECT
+from tests.processes_under_test import wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts are for Linux")
+
+SCRIPTS = PROJECT / "ops/ec2/scripts"
+OURS = sorted(SCRIPTS.glob("*.sh"))
+
+
+@dataclass
+class Instance:
+    """A folder that stands for an instance: its home, its commands, its environment."""
+
+    folder: Path
+    environment: dict[str, str]
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def command(self, name: str, text: str) -> None:
+        """Put a command of its own before those of this machine."""
+        path = self.folder / "bin" / name
+        path.unlink(missing_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    def start(self, script: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            ["bash", str(SCRIPTS / script), *arguments],
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, script: str, *arguments: str, **environment: str) -> tuple[int, str]:
+        """The exit code, and all that was said."""
+        process = self.start(script, *arguments, **environment)
+        said, _ = process.communicate(timeout=120)
+        return process.returncode, said
+
+
+def new_instance(folder: Path, **environment: str) -> Instance:
+    """An instance as it comes from EC2; of Python it has what `dnf` has installed."""
+    (folder / "bin").mkdir(parents=True)
+    python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    (folder / "bin/python3.11").symlink_to(python)
+    one = Instance(
+        folder,
+        {  # no HOME: SSM's agent gives none either
+            "PATH": f"{folder / 'bin'}:/usr/bin:/bin",
+            "BUSTIMES_HOME": str(folder / "home"),
+            "PYTHONPATH": ":".join(path for path in sys.path if path.endswith("site-packages")),
+        }
+        | environment,
+    )
+    one.command("aws", f'exec "{sys.executable}" -m awscli "$@"')
+    return one
+
+
+def state_of(home: Path) -> dict[str, tuple[int, int]]:
+    """Every file and link below a home but logs and locks, with number and time of change."""
+    found = {}
+    for path in home.rglob("*"):
+        if path.suffix in (".log", ".lock", ".pyc") or path.is_dir():
+            continue
+        facts = path.lstat()
+        found[path.relative_to(home).as_posix()] = (facts.st_ino, facts.st_mtime_ns)
+    return found
+
+
+@dataclass
+class Store:
+    """A bucket with code in it."""
+
+    bucket: str
+    environment: dict[str, str]
+
+    def upload(self, name: str, data: bytes) -> str:
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        client.put_object(Bucket=self.bucket, Key=f"_ops/{name}", Body=data)
+        return f"s3://{self.bucket}/_ops/{name}"
+
+    def bundle(self, **settings: str) -> tuple[str, str]:
+        """The address and the hash of the project's code with these settings."""
+        given = {
+            "LUIGI_CONFIG_PATH": str(PROJECT / "luigi.cfg"),
+            "BUSTIMES_SOURCE": f"s3://{self.bucket}",
+            "BUSTIMES_DESTINATION": f"s3://{self.bucket}/v2",
+        }
+        made = bundle.make(given | settings)
+        return self.upload(made.name, made.data), made.hash
+
+
+@pytest.fixture(scope="module")
+def store(s3_server: str) -> Store:
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_server,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    client.create_bucket(Bucket="scripts")
+    environment = {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": os.devnull,
+        "NO_PROXY": "127.0.0.1",
+    }
+    return Store("scripts", environment)
+
+
+@dataclass
+class Prepared:
+    instance: Instance
+    url: str
+    hash: str
+    said: list[str]
+
+
+@pytest.fixture(scope="module")
+def prepared(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """An instance whose first set-up was killed in the middle; then two ran at once."""
+    instance = new_instance(tmp_path_factory.mktemp("instance"), **store.environment)
+    url, code = store.bundle()
+    killed = instance.start("prepare.sh", url, "us-east-1")
+    python = "venv/*/bin/python"
+    wait_until(lambda: list(instance.home.glob(python)), lambda: "no environment for Python")
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    both = [instance.start("prepare.sh", url, "us-east-1") for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    return Prepared(instance, url, code, said)
+
+
+def test_shellcheck_has_nothing_to_say() -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed (Debian's package shellcheck)")
+    scripts = sorted((PROJECT / "ops").rglob("*.sh"))
+    scripts += [path for path in (PROJECT / "ops/local_aws/shims").glob("*") if path.is_file()]
+    found = subprocess.run(
+        ["shellcheck", *map(str, scripts)], capture_output=True, text=True, check=False
+    )
+    assert scripts
+    assert found.stdout == ""
+
+
+@pytest.mark.parametrize("script", OURS, ids=lambda path: path.name)
+def test_scripts_stop_at_the_first_failure_and_suit_ssm(script: Path) -> None:
+    text = script.read_text()
+    assert text.startswith("#!/usr/bin/env bash\n# ")
+    assert "\nset -euo pipefail\n" in text
+    assert "{{" not in text  # SSM would put a parameter there
+    assert len(text) < 20_000
+    assert os.access(script, os.X_OK)
+
+
+def test_one_of_two_setups_at_once_does_the_work(prepared: Prepared) -> None:
+    one, other = sorted(prepared.said, key=lambda said: "installed" not in said)
+    # The first was killed when the code was there.
+    assert "packages     installed" in one
+    assert "environment  written" in one
+    assert "packages     already there" in other
+    assert "environment  already right" in other
+    assert "waiting" in one + other or "installed" not in other
+    assert all("imports      Python 3" in said for said in prepared.said)
+
+
+def test_a_setup_leaves_what_processes_need(prepared: Prepared) -> None:
+    home = prepared.instance.home
+    show = 'printf \'%s\\n\' "$AWS_REGION" "$BUSTIMES_CODE" "$BUSTIMES_SOURCE" "$PWD"'
+    shown = subprocess.run(
+        ["bash", "-c", f". {home}/environment; cd {home}/current/; {show}; pwd -P"],
+        env=prepared.instance.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert shown == [
+        "us-east-1",
+        prepared.hash,
+        "s3://scripts",
+        f"{home}/current",
+        f"{home}/code/{prepared.hash}",
+    ]
+    assert not list(home.glob(".new-*"))
+
+
+def test_a_second_setup_changes_nothing(prepared: Prepared) -> None:
+    before = state_of(prepared.instance.home)
+    code, said = prepared.instance.run("prepare.sh", prepared.url, "us-east-1")
+    assert code == 0, said
+    steps = dict(line.split(maxsplit=1) for line in said.splitlines())
+    assert list(steps) == ["Python", "code", "packages", "imports", "environment"]
+    assert all("already" in text for step, text in steps.items() if step != "imports")
+    assert state_of(prepared.instance.home) == before
+
+
+def test_new_code_takes_the_packages_that_are_there(prepared: Prepared, store: Store) -> None:
+    url, code = store.bundle(BUSTIMES_ORDER="snapshot")
+    assert code != prepared.hash
+    for address, wanted in ((url, code), (prepared.url, prepared.hash)):  # and back
+        result, said = prepared.instance.run("prepare.sh", address, "us-east-1")
+        assert result == 0, said
+        assert "packages     already there" in said
+        assert "environment  written" in said
+        assert (prepared.instance.home / "current").resolve().name == wanted
+
+
+def test_damaged_foreign_and_missing_bundles_change_nothing(
+    prepared: Prepared, store: Store
+) -> None:
+    made = bundle.make(
+        {"LUIGI_CONFIG_PATH": str(PROJECT / "luigi.cfg"), "BUSTIMES_ORDER": "snapshot"}
+    )
+    name = f"bustimes-{'0' * 16}.tar.gz"
+    bad = {
+        store.upload(name, made.data): "is not what its name says",
+        store.upload(name.replace("0", "1"), made.data[:-100]): "is not what its name says",
+        f"s3://scripts/_ops/{name.replace('0', '2')}": "cannot be fetched",
+        "s3://scripts/_ops/notes.txt": "is not the name of a bundle",
+    }
+    before = state_of(prepared.instance.home)
+    for url, words in bad.items():
+        code, said = prepared.instance.run("prepare.sh", url, "us-east-1")
+        assert code == 1
+        assert f"{url} {words}" in said
+    assert state_of(prepared.instance.home) == before
+
+
+def test_code_that_cannot_be_imported_is_not_used(
+    prepared: Prepared, store: Store, tmp_path: Path
+) -> None:
+    for part in ("tasks", "ops", "requirements.lock"):
+        copy = shutil.copytree if (PROJECT / part).is_dir() else shutil.copy
+        copy(PROJECT / part, tmp_path / part)
+    (tmp_path / "tasks/settings.py").write_text("import a_module_that_nobody_has\n")
+    made = bundle.make({"LUIGI_CONFIG_PATH": str(PROJECT / "luigi.cfg")}, tmp_path)
+    before = (prepared.instance.home / "environment").read_text()
+    code, said = prepared.instance.run(
+        "prepare.sh", store.upload(made.name, made.data), "us-east-1"
+    )
+    assert code == 1
+    assert "No module named 'a_module_that_nobody_has'" in said
+    assert f"The code {made.hash} cannot be imported here." in said
+    assert (prepared.instance.home / "environment").read_text() == before
+    assert (prepared.instance.home / "current").resolve().name == prepared.hash
+
+
+@pytest.fixture
+def bare(tmp_path: Path, store: Store) -> Instance:
+    """An instance on which nothing is set up."""
+    return new_instance(tmp_path / "instance", **store.environment)
+
+
+def test_a_full_disk_is_said(bare: Instance, store: Store) -> None:
+    row = "tmpfs 20000000 19988000 12288 99% /"
+    bare.command("df", f"echo Filesystem 1024-blocks Used Available; echo {row}")
+    code, said = bare.run("prepare.sh", store.bundle()[0], "us-east-1")
+    assert code == 1
+    assert "The disk is full" in said
+    assert "has 12 MB left and the set-up needs 1000 MB" in said
+    assert "disk_gb in [ec2] of luigi.cfg" in said
+
+
+def test_a_disk_that_is_full_in_the_middle_is_said(bare: Instance, store: Store) -> None:
+    bare.command("aws", "echo 'download failed: [Errno 28] No space left on device' >&2; exit 1")
+    code, said = bare.run("prepare.sh", store.bundle()[0], "us-east-1")
+    assert code == 1
+    assert "The disk is full" in said
+    assert "cannot be fetched" not in said
+
+
+def test_no_way_to_a_package_index_is_said(bare: Instance, store: Store) -> None:
+    nothing_but_pip = bare.folder / "packages"
+    nothing_but_pip.mkdir()
+    (nothing_but_pip / "pip").symlink_to(Path(sysconfig.get_path("purelib")) / "pip")
+    nowhere = {
+        "PYTHONPATH": str(nothing_but_pip),
+        "PIP_INDEX_URL": "http://127.0.0.1:1/",
+        "PIP_RETRIES": "0",
+    }
+    code, said = bare.run("prepare.sh", store.bundle()[0], "us-east-1", **nowhere)
+    assert code == 1
+    assert "Python's packages cannot be installed" in said
+    assert "a public address or a NAT gateway" in said
+    assert not (bare.home / "environment").exists()
+
+
+def test_python_comes_from_the_system(bare: Instance, store: Store) -> None:
+    (bare.folder / "bin/python3.11").unlink()
+    path = f"{bare.folder / 'bin'}:{commands_without_python(bare.folder)}"
+    bare.command("dnf", "echo 'Curl error (28): Timeout was reached for mirrorlist'; exit 1")
+    code, said = bare.run("prepare.sh", store.bundle()[0], "us-east-1", PATH=path)
+    assert code == 1
+    assert "Curl error (28)" in said
+    assert "Python 3.11 cannot be installed" in said
+    assert "a way out to the internet" in said
+
+
+def commands_without_python(folder: Path) -> Path:
+    """What every Linux has, and nothing else."""
+    commands = folder / "commands"
+    commands.mkdir()
+    for name in (
+        *("awk", "bash", "cat", "cut", "df", "flock", "gzip", "ln", "mkdir", "mktemp"),
+        *("mv", "readlink", "rm", "sh", "sha256sum", "tail", "tar", "touch"),
+    ):
+        found = shutil.which(name)
+        assert found, name
+        (commands / name).symlink_to(found)
+    return commands
+
+
+@pytest.mark.parametrize("script", ["join.sh", "command.sh", "prove.sh"])
+def test_an_instance_that_is_not_set_up_says_so(bare: Instance, script: str) -> None:
+    assert bare.run(script) == (1, "This instance is not set up yet: make setup ON=ec2.\n")
+
+
+def test_a_command_runs_with_its_settings_and_passes_on_its_code(prepared: Prepared) -> None:
+    code, said = prepared.instance.run("command.sh", "BUSTIMES_ORDER=backwards", "plan")
+    assert (code, said) == (2, "BUSTIMES_ORDER is 'backwards': give vehicle or snapshot.\n")
+    code, said = prepared.instance.run("command.sh", "sync")
+    assert code == 0, said
+    assert f"Nothing waits for s3://scripts/v2 in {prepared.instance.home}/spool." in said
+
+
+def test_the_proof_goes_the_ways_of_a_run(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUSTIMES_SOURCE", bucket)
+    monkeypatch.setenv("BUSTIMES_DESTINATION", f"{bucket}/v2")
+    assert prove("i-1")[0] == f"source       {bucket}: no raw snapshot is there yet"
+    open_root(bucket).write("raw/bustimes__2021-11-08__00-00-05.json", b"[]")
+    assert prove("i-1") == [
+        f"source       {bucket}/raw/bustimes__2021-11-08__00-00-05.json",
+        f"destination  {bucket}/v2/_probe/i-1 is written and read back",
+    ]
+    assert open_root(bucket).read("v2/_probe/i-1").startswith(b"i-1 ")
+    monkeypatch.setenv("BUSTIMES_SOURCE", "s3://no-such-bucket")
+    with pytest.raises(Problem, match="there is no such bucket"):
+        prove("i-1")
+
+
+MEMBER = """
+import os, signal, sys, time
+home = os.environ["BUSTIMES_HOME"]
+signal.signal(signal.SIGTERM, {term})
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0))
+with open(f"{{home}}/members", "a") as file:
+    print(os.getpid(), os.environ["BUSTIMES_CODE"], file=file)
+while True:
+    time.sleep(60)
+"""
+ORDERLY, STUBBORN = "lambda *_: sys.exit(143)", "signal.SIG_IGN"
+
+
+class Crew:
+    """An instance whose member does nothing but live, and the processes of its members."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        (instance.home / "log").mkdir(parents=True)
+
+    def install(self, code: str, term: str = ORDERLY) -> None:
+        """As prepare.sh would: the code, and an environment that names it."""
+        home = self.instance.home
+        folder = home / "code" / code
+        (folder / "ops/ec2").mkdir(parents=True)
+        for package in ("ops", "ops/ec2"):
+            (folder / package / "__init__.py").touch()
+        (folder / "ops/ec2/member.py").write_text(MEMBER.format(term=term))
+        shutil.copytree(SCRIPTS, folder / "ops/ec2/scripts")
+        settings = {
+            "BUSTIMES_HOME": home,
+            "BUSTIMES_CODE": code,
+            "BUSTIMES_PYTHON": sys.executable,
+            "LUIGI_CONFIG_PATH": folder / "luigi.cfg",
+            "PYTHONPATH": folder,
+        }
+        lines = [f"export {name}='{value}'\n" for name, value in settings.items()]
+        (home / "environment").write_text("".join(lines))
+
+    def join(self, **environment: str) -> str:
+        code, said = self.instance.run("join.sh", **environment)
+        assert code == 0, said
+        return said
+
+    def members(self) -> list[tuple[int, str]]:
+        """The number and code of every member that has ever been started."""
+        with contextlib.suppress(FileNotFoundError):
+            lines = (self.instance.home / "members").read_text().splitlines()
+            return [(int(line.split()[0]), line.split()[1]) for line in lines]
+        return []
+
+    def wait_for(self, number: int) -> tuple[int, str]:
+        """The member that was started as the `number`th."""
+        wait_until(lambda: len(self.members()) >= number, lambda: f"never: {self.log()}")
+        return self.members()[number - 1]
+
+    def keeper(self) -> int:
+        """The process that starts the member again."""
+        return int((self.instance.home / "member.id").read_text().split()[0])
+
+    def log(self) -> str:
+        return (self.instance.home / "log/member.log").read_text()
+
+    def end(self) -> None:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            os.killpg(self.keeper(), signal.SIGKILL)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.fixture
+def crew(tmp_path: Path) -> Iterator[Crew]:
+    crew = Crew(new_instance(tmp_path / "instance"))
+    yield crew
+    crew.end()
+
+
+def test_a_member_is_started_once_and_outlives_who_started_it(crew: Crew) -> None:
+    crew.install("aaaa")
+    both = [crew.instance.start("join.sh") for _ in range(2)]
+    said = sorted(process.communicate(timeout=60)[0] for process in both)
+    pid, code = crew.wait_for(1)
+    assert code == "aaaa"
+    assert said == [
+        f"The member is started (process {crew.keeper()}) with the code aaaa.\n",
+        f"The member runs already (process {crew.keeper()}).\n",
+    ]
+    assert os.getsid(pid) == crew.keeper()
+    # Without what keeps it running it still counts as running.
+    os.kill(crew.keeper(), signal.SIGKILL)
+    wait_until(lambda: is_gone(crew.keeper()), lambda: "still there")
+    assert "runs already" in crew.join()
+    assert crew.members() == [(pid, "aaaa")]
+
+
+def test_a_member_that_fails_is_started_again_until_it_ends_well(crew: Crew) -> None:
+    crew.install("aaaa")
+    crew.join()
+    os.kill(crew.wait_for(1)[0], signal.SIGKILL)
+    second, _ = crew.wait_for(2)
+    assert "The member has ended with code 137; it starts again in 5 seconds." in crew.log()
+    keeper = crew.keeper()
+    os.kill(second, signal.SIGUSR1)
+    wait_until(lambda: is_gone(keeper), lambda: f"goes on: {crew.log()}")
+    assert len(crew.members()) == 2
+    assert "is started" in crew.join()  # the next run has it take part again
+    crew.wait_for(3)
+
+
+@pytest.mark.parametrize("term", [ORDERLY, STUBBORN])
+def test_newer_code_takes_the_place_of_older(crew: Crew, term: str) -> None:
+    crew.install("aaaa", term)
+    crew.join()
+    old, _ = crew.wait_for(1)
+    keeper = crew.keeper()
+    crew.install("bbbb")
+    said = crew.join(BUSTIMES_LEAVE_SECONDS="1" if term == STUBBORN else "60")
+    assert "The member with the code aaaa is asked to end." in said
+    assert ("so it is killed" in said) == (term == STUBBORN)
+    assert is_gone(old)
+    assert is_gone(keeper)
+    assert crew.wait_for(2)[1] == "bbbb"
+    assert len(crew.members()) == 2
