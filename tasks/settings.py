@@ -160,10 +160,10 @@ def _order(text: str, where: str) -> str:
 
 
 def _name(text: str, where: str) -> str:
-    if not re.fullmatch("[A-Za-z][A-Za-z0-9-]{0,62}", text):
+    if not re.fullmatch("(?!(?i:aws|ssm|sg-))[A-Za-z][A-Za-z0-9-]{2,62}", text):
         raise Problem(
-            f"{where} is {text!r}: give a name of letters, digits and hyphens that begins with a "
-            "letter, 63 characters at most."
+            f"{where} is {text!r}: give a name of 3 to 63 letters, digits and hyphens that "
+            "begins with a letter, and not with aws, ssm or sg-, which AWS keeps for itself."
         )
     return text
 

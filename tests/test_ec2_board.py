@@ -63,6 +63,19 @@ def test_a_record_that_is_none_is_named(board: Board, bucket: str, data: bytes) 
         board.run()
 
 
+def test_a_damaged_record_keeps_nobody_from_going_on(board: Board, bucket: str) -> None:
+    board.write_member(MEMBER)
+    root = S3Prefix(f"{bucket}/v2")
+    for name in ("members/i-0", "scheduler"):
+        root.write(f"_fleet/{name}.json", b'{"instance": 3}')
+    assert [one.member for one in board.members()] == [MEMBER]
+    assert board.member("i-0") is None
+    found = board.lease()
+    assert found is not None
+    assert found[0] == Lease()
+    assert board.write_lease(Lease("i-1"), found[1]) is not None
+
+
 def test_only_records_that_are_new_are_read_again(gated_board: Board, gate: Gate) -> None:
     second = dataclasses.replace(MEMBER, instance="i-2")
     for member in (MEMBER, second):

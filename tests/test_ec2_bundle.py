@@ -179,20 +179,33 @@ def test_what_is_unpacked_runs(tmp_path: Path) -> None:
 
 
 def test_it_is_uploaded_only_if_it_is_not_there(bucket: str) -> None:
-    root = bundle.root_of(f"{bucket}/v2", "_ops")
+    root = bundle.root_of(f"{bucket}/v2", load_ec2({"EC2_STACK": "mine"}))
     made = bundle.make()
-    assert bundle.url_of(made, root) == f"{bucket}/_ops/{made.name}"
+    assert bundle.url_of(made, root) == f"{bucket}/_ops/mine/{made.name}"
     assert bundle.upload(made, root)
-    assert keys_in(bucket) == {f"_ops/{made.name}": made.data}
+    assert keys_in(bucket) == {f"_ops/mine/{made.name}": made.data}
     written = root.find(made.name)
     assert not bundle.upload(made, root)
     assert root.find(made.name) == written
 
 
 def test_only_bundles_count_as_uploaded(bucket: str) -> None:
-    root = bundle.root_of(f"{bucket}/v2", "_ops")
+    root = bundle.root_of(f"{bucket}/v2", load_ec2({"EC2_STACK": "mine"}))
     made = bundle.make()
     bundle.upload(made, root)
     for key in ("notes.txt", f"old/{made.name}", f"{made.name}.old", "bustimes-mine.tar.gz"):
         root.write(key, b"somebody's own")
     assert bundle.uploaded(root) == [made.name]
+
+
+def test_each_stack_has_bundles_of_its_own(bucket: str) -> None:
+    mine, yours = (
+        bundle.root_of(f"{bucket}/{name}", load_ec2({"EC2_STACK": name}))
+        for name in ("mine", "yours")
+    )
+    made = bundle.make()
+    bundle.upload(made, mine)
+    assert bundle.uploaded(yours) == []
+    assert bundle.upload(made, yours)
+    mine.remove(bundle.uploaded(mine))
+    assert bundle.uploaded(yours) == [made.name]

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from ops.ec2 import ending, vitals
+from ops.ec2 import ending, vitals, work
 from ops.ec2.aws import Aws
 from ops.ec2.board import Board, Member, Run, Sighting
 from ops.ec2.pulse import View
 from ops.ec2.savings import Savings
+from ops.ec2.share import Workplace
 from tasks.problem import Problem
+from tasks.settings import load
 from tasks.storage.s3 import S3Prefix
 from tests.ec2_members import REGION, aws_environment, desired, make_group
 from tests.test_ec2_lease import Clock
@@ -56,6 +58,27 @@ def test_a_run_ends_when_nobody_is_at_it_and_nobody_could_do_what_is_left(
     me: str, others: list[Member], due: bool
 ) -> None:
     assert ending.is_due(RUN, member(me), others) is due
+
+
+@pytest.mark.parametrize(
+    ("state", "is_waited_for"), [("idle", False), ("preparing", False), ("working", True)]
+)
+def test_who_does_nothing_is_not_waited_for_for_ever(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, is_waited_for: bool
+) -> None:
+    monkeypatch.setattr(work, "PROJECT", tmp_path)  # where there is nothing to verify with
+    said: list[str] = []
+    place = Workplace(load(), tmp_path, 1.0, said.append, said.append)
+    board = Board(S3Prefix(f"{bucket}/v2"))
+    end = ending.Ending(board, place, "i-1", lambda _text, _subject: None)
+    me, other = member("failed"), replace(member(state), instance="i-2")
+    view = replace(seen(RUN, me, other), listed=me)
+    end.tick(RUN, view)
+    assert not end.is_verifying
+    end._since -= 3600  # an hour passes
+    end.tick(RUN, view)
+    end.stop()
+    assert end.is_verifying is not is_waited_for
 
 
 def test_a_run_is_closed_once(bucket: str) -> None:
@@ -162,6 +185,42 @@ def test_a_fleet_whose_run_has_ended_scales_to_zero_once(group: Group, state: st
     group.resize(2)
     group.savings.tick(seen(ended))
     assert group.desired() == 2, "somebody wants it again"
+
+
+@pytest.mark.parametrize(
+    "run", [replace(RUN, state="finished", ended=LAUNCHED), None], ids=["a run has ended", "none"]
+)
+def test_an_instance_that_somebody_wanted_again_and_left_alone_asks_again(
+    group: Group, clock: Clock, run: Run | None
+) -> None:
+    for _ in range(3):
+        clock.now += IDLE_SECONDS
+        group.savings.tick(seen(run, IDLE))
+        assert group.desired() == 0
+        group.resize(1)
+        group.savings.tick(seen(run, IDLE))
+        clock.now += IDLE_SECONDS - 1
+        group.savings.tick(seen(run, IDLE))
+        assert group.desired() == 1
+
+
+@pytest.mark.parametrize(
+    "blind",
+    [View(problem="S3 refuses"), View(run=RUN, run_reads=1, problem="S3 refuses")],
+    ids=["not at all", "not any more"],
+)
+def test_an_instance_that_never_sees_the_board_does_not_stay_for_ever(
+    group: Group, clock: Clock, blind: View
+) -> None:
+    working = replace(seen(blind.run, member("working", "")), problem="S3 refuses now")
+    group.savings.tick(blind)
+    clock.now += 2 * IDLE_SECONDS - 1
+    group.savings.tick(blind)
+    group.savings.tick(working)
+    assert group.desired() == 1
+    clock.now += 1
+    group.savings.tick(blind)
+    assert group.desired() == 0
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,14 @@ def test_no_quota(fleet: Fleet, cloud: LocalAws) -> None:
     assert safeguards(cloud) == []  # what was given up needs none
 
 
+def test_instances_that_end_while_they_start(fleet: Fleet, cloud: LocalAws) -> None:
+    cloud.trouble("capacity", has_disk_key=False, retry_seconds=0.3)
+    fleet.resize(1)
+    with pytest.raises(Problem, match=r"Client error on launch.*use the key that your account has"):
+        fleet.wait_until_registered(1, 4, ignore)
+    assert fleet.desired() == 0
+
+
 def test_an_instance_that_never_registers(fleet: Fleet, cloud: LocalAws) -> None:
     cloud.trouble("capacity", unregistered=1)
     fleet.resize(1)
@@ -241,6 +249,18 @@ def test_what_was_broken_off_is_still_safe(fleet: Fleet, cloud: LocalAws) -> Non
     assert [one["DesiredCapacity"] for one in safeguards(cloud)] == [0]
     fleet.wait_until_registered(1, 60, ignore)  # as when setup is run again
     assert safeguards(cloud) == []
+
+
+def test_what_was_broken_off_and_is_of_use_after_all_stays(fleet: Fleet, cloud: LocalAws) -> None:
+    def break_off(_: str) -> None:
+        raise KeyboardInterrupt
+
+    fleet.resize(1)
+    with pytest.raises(KeyboardInterrupt):
+        fleet.wait_until_registered(1, 60, break_off)
+    for _ in range(2):  # the second time there is nothing to end
+        Fleet(fleet._aws, NAME).keep()
+        assert safeguards(cloud) == []
 
 
 # No fleet
@@ -311,7 +331,7 @@ def test_whoever_has_the_permissions_that_are_asked_for_can_make_and_remove_all(
     assert aws.arn.endswith(":user/engineer")
     found = preflight.check(aws, load(), ec2)
     assert [note for note in found.notes if "quota" not in note] == []
-    code = bundle.root_of(load().destination, ec2.code_prefix)
+    code = bundle.root_of(load().destination, ec2)
     assert bundle.upload(bundle.make(), code)
     stack, fleet = Stack(aws, stack_name), Fleet(aws, stack_name)
     assert stack.ensure(TEMPLATE.read_text(), parameters, ignore)

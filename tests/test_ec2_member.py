@@ -147,7 +147,7 @@ def a_run_that_cannot_succeed_ends_as_failed_and_says_what_to_do(fleet: Fleet) -
     assert run.sentence.startswith("0 weeks converted")
     member = fleet.wait_for(one, lambda member: not member.scheduler)
     assert member.state == "failed"
-    assert member.restarts >= 2
+    assert member.restarts == 0
     assert "/no/such/thing" not in one.said()
 
     [late] = fleet.add()
@@ -192,8 +192,20 @@ def a_killed_member_starts_again_and_leaves_an_old_run_for_a_new_one_until_that_
     assert fleet.desired() == 1
 
 
+def an_instance_that_cannot_read_the_board_at_first_stays_until_it_can(fleet: Fleet) -> None:
+    one = fleet.make()
+    refused = one.gate.refuse("GET", "/_fleet/members/i-", 403)
+    fleet.order(WEEKS[:1])
+    one.start()
+    one.wait_until_said("access is denied")
+    refused.end()
+    fleet.wait_until_ended("finished")
+    assert one.terminate() == 0
+
+
 Scenario = Callable[[Fleet], None]
 SCENARIOS: list[Scenario] = [
+    an_instance_that_cannot_read_the_board_at_first_stays_until_it_can,
     three_share_a_run_although_the_holder_of_luigid_is_cut_off_for_a_while,
     the_weeks_of_the_killed_are_taken_over_and_so_is_luigid,
     an_instance_that_aws_wants_back_takes_no_more_weeks_and_uploads_what_it_has,

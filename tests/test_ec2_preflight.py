@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from ops.ec2 import preflight
+from ops.ec2 import permissions, preflight
 from ops.ec2.aws import Aws
 from ops.local_aws import LocalAws
 from tasks.problem import Problem
 from tasks.settings import load, load_ec2
+from tasks.storage.s3 import S3Prefix
 from tests.conftest import forget, free_port
 
 Check = Callable[..., preflight.Found]
@@ -130,7 +131,7 @@ def test_somebody_who_may_only_read(check: Check) -> None:
         check("reader")
     first, *lines = str(problem.value).splitlines()
     assert first == "2 things are missing, and nothing was made:"
-    assert "/_ops cannot be written: access is denied" in lines[0]
+    assert "/_ops/bustimes-conversion cannot be written: access is denied" in lines[0]
     assert "user/reader) may not cloudformation:CreateStack, " in lines[1]
     for action in ("iam:CreateRole", "PassRole", "ec2:RunInstances", "ssm:SendCommand", "s3:Put"):
         assert action in lines[1]
@@ -162,7 +163,7 @@ def test_somebody_who_may_not_even_ask_what_they_may(
         iam.delete_user_policy(UserName="mixedneeds", PolicyName="read")
         iam.delete_user(UserName="mixedneeds")
     text = str(problem.value)
-    assert f"s3://{bucket}/_ops cannot be written: access is denied" in text
+    assert f"s3://{bucket}/_ops/bustimes-conversion cannot be written: access is denied" in text
     assert "you lack the permission ec2:DescribeInstanceTypeOfferings" in text
 
 
@@ -197,6 +198,56 @@ def test_the_session_of_a_role_is_judged_by_the_role(
     finally:
         iam.delete_role_policy(RoleName="engineer", PolicyName="most")
         iam.delete_role(RoleName="engineer")
+
+
+def test_what_depends_on_the_request_is_no_permission_that_is_missing(
+    check: Check, cloud: LocalAws, bucket_of: Callable[..., str]
+) -> None:
+    """A rule that wants a second factor is met by whoever has logged in with one."""
+    bucket, iam = bucket_of(), cloud.client("iam")
+    without = {"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"}}
+    rules = [
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "ec2:RunInstances", "Resource": "*", "Condition": without},
+        {"Effect": "Deny", "Action": "iam:PassRole", "Resource": "*", "Condition": without},
+    ]
+    iam.create_user(UserName="careful")
+    iam.put_user_policy(
+        UserName="careful",
+        PolicyName="with-a-second-factor",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": rules}),
+    )
+    key = iam.create_access_key(UserName="careful")["AccessKey"]
+    keys = {
+        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+    }
+    try:
+        [note] = check(variables=in_bucket(bucket) | keys).notes
+    finally:
+        iam.delete_access_key(UserName="careful", AccessKeyId=key["AccessKeyId"])
+        iam.delete_user_policy(UserName="careful", PolicyName="with-a-second-factor")
+        iam.delete_user(UserName="careful")
+    assert "you may iam:PassRole; ec2:RunInstances depends on" in note
+    assert "(aws:MultiFactorAuthPresent)" in note
+
+
+def test_the_first_group_of_an_account_needs_one_permission_more(
+    check: Check, cloud: LocalAws
+) -> None:
+    def needed() -> list[str]:
+        settings = load_ec2()
+        found = permissions.needed(Aws(settings.region), settings, S3Prefix("s3://bucket/v2"))
+        return [action for actions in found.values() for action in actions]
+
+    check()  # whose settings these are
+    iam = cloud.client("iam")
+    assert "iam:CreateServiceLinkedRole" in needed()
+    iam.create_role(RoleName="AWSServiceRoleForAutoScaling", AssumeRolePolicyDocument="{}")
+    try:
+        assert "iam:CreateServiceLinkedRole" not in needed()
+    finally:
+        iam.delete_role(RoleName="AWSServiceRoleForAutoScaling")
 
 
 # Buckets

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from cfnlint.decode import cfn_yaml
 
 from ops.ec2 import bundle
 from ops.ec2.prove import prove
@@ -190,6 +192,35 @@ def test_scripts_stop_at_the_first_failure_and_suit_ssm(script: Path) -> None:
     assert os.access(script, os.X_OK)
 
 
+def test_user_data_tries_again_what_fails_and_leaves_what_is_set_up(tmp_path: Path) -> None:
+    text = cfn_yaml.load(str(PROJECT / "ops/stack.yaml"))["Resources"]["LaunchTemplate"][
+        "Properties"
+    ]["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"]
+    (tmp_path / "user-data").write_text(re.sub(r"\$\{[^!}]+\}", "url", text).replace("${!", "${"))
+    instance = new_instance(tmp_path / "instance", TRIES=str(tmp_path / "tries"))
+    instance.command("sleep", 'echo "pause $1" >>"$TRIES"')
+    scripts = tmp_path / "ops/ec2/scripts"
+    scripts.mkdir(parents=True)
+    fails_first = '[ "$(grep -c "$0" "$TRIES")" -gt 1 ]'
+    (scripts / "prepare.sh").write_text(
+        f'echo "$0" >>"$TRIES"; {fails_first} && mkdir -p "$BUSTIMES_HOME/current" && '
+        'cp -r "${0%/ops/*}/ops" "$BUSTIMES_HOME/current" && touch "$BUSTIMES_HOME/environment"'
+    )
+    (scripts / "join.sh").write_text(f'echo "$0" >>"$TRIES"; {fails_first}')
+    instance.command("aws", f'tar -czf "$5" -C {tmp_path} ops')  # s3 cp --only-… URL FILE
+
+    def tried() -> list[str]:
+        (tmp_path / "tries").write_text("")
+        subprocess.run(
+            ["bash", tmp_path / "user-data"], env=instance.environment, check=True, timeout=60
+        )
+        return [Path(line).name for line in (tmp_path / "tries").read_text().splitlines()]
+
+    pauses = ["pause 1", "pause 2"]
+    assert tried() == ["prepare.sh", pauses[0], "prepare.sh", "join.sh", pauses[1], "join.sh"]
+    assert tried() == ["join.sh", pauses[0], "join.sh"]  # what is set up stays as it is
+
+
 def test_one_of_two_setups_at_once_does_the_work(prepared: Prepared) -> None:
     one, other = sorted(prepared.said, key=lambda said: "installed" not in said)
     # The first was killed when the code was there.
@@ -219,6 +250,9 @@ def test_a_setup_leaves_what_processes_need(prepared: Prepared) -> None:
         f"{home}/code/{prepared.hash}",
     ]
     assert not list(home.glob(".new-*"))
+    at_boot = home / "boot/bustimes"
+    assert at_boot.resolve() == home / "code" / prepared.hash / "ops/ec2/scripts/join.sh"
+    assert os.access(at_boot, os.X_OK)  # or cloud-init passes it by
 
 
 def test_a_second_setup_changes_nothing(prepared: Prepared) -> None:
@@ -226,7 +260,7 @@ def test_a_second_setup_changes_nothing(prepared: Prepared) -> None:
     code, said = prepared.instance.run("prepare.sh", prepared.url, "us-east-1")
     assert code == 0, said
     steps = dict(line.split(maxsplit=1) for line in said.splitlines())
-    assert list(steps) == ["Python", "code", "packages", "imports", "environment"]
+    assert list(steps) == ["Python", "code", "packages", "imports", "environment", "reboot"]
     assert all("already" in text for step, text in steps.items() if step != "imports")
     assert state_of(prepared.instance.home) == before
 

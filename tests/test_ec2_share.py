@@ -174,6 +174,16 @@ def test_three_failures_in_a_row_are_enough(stage: Stage) -> None:
     assert share.sentence == "has failed: bad luck"
 
 
+def test_a_run_that_has_set_aside_too_much_is_not_started_again(stage: Stage) -> None:
+    stage.play(
+        'stand(weeks_done=["2021-W44"], errors=["a", "b"], stopped="The run stops"); sys.exit(1)'
+    )
+    share = stage.share()
+    stage.tick_until(share, lambda: share.is_over)
+    assert (share.outcome, share.restarts) == ("failed", 0)
+    assert share.sentence == "has failed: The run stops"
+
+
 def test_failures_with_weeks_done_between_them_are_not_in_a_row(stage: Stage) -> None:
     stage.play(
         """

@@ -130,7 +130,6 @@ def test_whatever_else_the_role_may_do_is_to_things_of_its_own(resources: dict[s
     streams = [{"Fn::Sub": log}, {"Fn::Sub": f"{log}:*"}]
     assert allowed == {
         "autoscaling:SetDesiredCapacity": {"Fn::Sub": group},
-        "autoscaling:UpdateAutoScalingGroup": {"Fn::Sub": group},
         "logs:CreateLogStream": streams,
         "logs:PutLogEvents": streams,
         "logs:DescribeLogStreams": streams,
@@ -139,7 +138,7 @@ def test_whatever_else_the_role_may_do_is_to_things_of_its_own(resources: dict[s
     assert resources["Role"]["AssumeRolePolicyDocument"]["Statement"] == [
         {
             "Effect": "Allow",
-            "Principal": {"Service": "ec2.amazonaws.com"},
+            "Principal": {"Service": {"Fn::Sub": "ec2.${AWS::URLSuffix}"}},
             "Action": "sts:AssumeRole",
         }
     ]

@@ -2,6 +2,7 @@
 and whole, or a sentence says what stands in the way. All are real processes, held by the gate.
 """
 
+import hashlib
 import json
 import random
 import re
@@ -80,6 +81,56 @@ def test_what_another_machine_wrote_meanwhile_stays(place: Place, start: Start, 
     assert f"{WEEK}.jsonl.gz was written by somebody else meanwhile" in run.said()
     assert place.week_file() == b"of another machine, with snapshots that came later"
     assert place.spooled() == []
+
+
+def add_late_snapshot(place: Place) -> None:
+    """What a machine that lists the week from now on finds besides."""
+    open_root(place.source).write(key_of(WEEK.start.replace(hour=20)), b'[{"vehicleID": 7}]')
+
+
+def check_manifest(place: Place) -> None:
+    """The manifest is that of the week file which is there."""
+    week_file = place.week_file()
+    assert week_file is not None
+    manifest = json.loads(place.files()[f"_manifests/{WEEK}.json"])
+    assert manifest["output"]["sha256"] == hashlib.sha256(week_file).hexdigest()
+
+
+@pytest.mark.parametrize("first_is_first", [True, False])
+def test_of_two_machines_that_list_a_week_differently_one_writes_both_file_and_manifest(
+    place: Place, start: Start, gate: Gate, tmp_path: Path, first_is_first: bool
+) -> None:
+    """Both are at the week file when both have written a manifest."""
+    held = gate.hold(*WEEK_FILE)
+    run = start(place, *FULL)
+    held.wait()
+    add_late_snapshot(place)
+    other_held = gate.hold(*WEEK_FILE)
+    other = start(place.with_spool(tmp_path / "other-spool"), *FULL)
+    other_held.wait()
+    in_order = [(held, run), (other_held, other)]
+    codes = []
+    for one_held, one in in_order if first_is_first else reversed(in_order):
+        one_held.release()
+        codes.append(one.wait())
+    assert codes == [0, 1], run.said() + other.said()
+    check_manifest(place)
+
+
+def test_a_machine_that_was_cut_off_leaves_file_and_manifest_of_the_one_that_went_on(
+    place: Place, start: Start, gate: Gate, tmp_path: Path
+) -> None:
+    held = gate.hold(*MIDDLE)
+    run = start(place, *FULL)
+    held.wait()
+    add_late_snapshot(place)
+    assert start(place.with_spool(tmp_path / "other-spool"), *FULL).wait() == 0
+    before = place.files()
+    held.release()
+    assert run.wait() == 1
+    assert "was written by somebody else meanwhile" in run.said()
+    assert place.files() == before
+    check_manifest(place)
 
 
 def test_asked_to_stop_a_run_finishes_its_week_and_takes_no_more(

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -160,7 +160,7 @@ def test_three_workers_do_not_get_into_each_others_way(
     s3_server: str,
     loop: asyncio.AbstractEventLoop,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     root = open_root(bucket)
     for week in WEEKS:
@@ -169,11 +169,11 @@ def test_three_workers_do_not_get_into_each_others_way(
             root.write(key, body)
     one, under_way_of_one = measure(1, bucket, s3_server, loop, tmp_path / "one")
     three, under_way_of_three = measure(3, bucket, s3_server, loop, tmp_path / "three")
-    with capsys.disabled():
-        print(
-            f"\nthroughput: {one:.0f} raw GETs a second with one worker, {three:.0f} with three: "
-            f"{three / one:.2f} times as many"
-        )
+    record_property(
+        "throughput",
+        f"{one:.0f} raw GETs a second with one worker, {three:.0f} with three: "
+        f"{three / one:.2f} times as many",
+    )
     assert under_way_of_one == READS_AT_ONCE
     assert under_way_of_three == 3 * READS_AT_ONCE
     weeks = [f"{week}.jsonl.gz" for week in WEEKS]

@@ -305,3 +305,40 @@ def test_an_older_week_in_the_spool_never_replaces_a_newer_one(
     assert re.search("finished by another run|in the archive already", again(archive))
     assert archive.manifest_bytes(WEEK) == manifest
     assert not archive.spool.waiting()
+
+
+@pytest.mark.parametrize("on_s3", [False, True], ids=["in a folder", "on S3"])
+def test_a_week_is_replaced_by_the_first_who_was_to_replace_it_and_not_once_more(
+    raw_week: Path, bucket: str, tmp_path: Path, on_s3: bool
+) -> None:
+    destination = f"{bucket}/v2" if on_s3 else str(tmp_path / "out")
+    archive = convert(str(raw_week), destination)
+    archive.list_again()
+    replaces = archive.identity(WEEK)
+    (raw_week / "raw/bustimes__2021-11-09__00-30-05.json").write_bytes(b'[{"vehicleID": 7}]')
+
+    def replace() -> str:
+        return convert_week(archive, WEEK, replaces, 1, lambda _: lambda _: None, print).how
+
+    assert not archive.has(WEEK, replaces)
+    assert replace() == "converted"
+    there = archive.destination.find(manifests.file_of(WEEK))
+    assert replace() == "was finished by another run"
+    assert archive.destination.find(manifests.file_of(WEEK)) == there
+    archive.list_again()
+    assert archive.has(WEEK, replaces)
+
+
+def test_a_week_of_which_only_the_manifest_was_replaced_is_still_to_be_replaced(
+    raw_week: Path, tmp_path: Path
+) -> None:
+    """The machine at it was taken away between the two."""
+    archive = convert(str(raw_week), str(tmp_path / "out"))
+    replaces = archive.identity(WEEK)
+    (raw_week / "raw/bustimes__2021-11-09__00-30-05.json").write_bytes(b'[{"vehicleID": 7}]')
+    newer = convert(str(raw_week), str(tmp_path / "newer"))
+    archive.destination.write(manifests.key_of(WEEK), newer.manifest_bytes(WEEK) or b"")
+    archive.list_again()
+    assert not archive.has(WEEK, replaces)
+    convert_week(archive, WEEK, replaces, 1, lambda _: lambda _: None, print)
+    assert lines_of(archive) == lines_of(newer)

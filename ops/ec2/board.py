@@ -6,6 +6,7 @@ written on condition that nobody else was first. Nothing here decides anything, 
 secret, and nothing depends on the records once a run is over: they may be removed at any time.
 """
 
+import contextlib
 import datetime as dt
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -164,29 +165,43 @@ class Board:
         return self._root.write_if(_RUN, msgspec.json.encode(run), etag)
 
     def lease(self) -> tuple[Lease, str] | None:
-        """Who runs luigid by the latest word, and the ETag to change it by."""
-        return self._read(_LEASE, Lease)
+        """Who runs luigid by the latest word, and the ETag to change it by.
+
+        One that cannot be read is nobody's: whoever wants it writes it anew.
+        """
+        try:
+            return self._read(_LEASE, Lease)
+        except _NoRecord as damaged:
+            return Lease(), damaged.etag
 
     def write_lease(self, lease: Lease, etag: str) -> str | None:
         """As `write_run`."""
         return self._root.write_if(_LEASE, msgspec.json.encode(lease), etag)
 
     def member(self, instance: str) -> Member | None:
-        """One instance's record."""
-        found = self._read(_key_of(instance), Member)
-        return found[0] if found else None
+        """One instance's record; None where there is none that can be read."""
+        with contextlib.suppress(_NoRecord):
+            if found := self._read(_key_of(instance), Member):
+                return found[0]
+        return None
 
     def write_member(self, member: Member) -> None:
         """Write an instance's record; only the instance itself does."""
         self._root.write(_key_of(member.instance), msgspec.json.encode(member))
 
     def members(self) -> list[Sighting]:
-        """Every instance's record, in order of their names. Reads only what is new since last."""
+        """Every instance's record, in order of their names. Reads only what is new since last.
+
+        One that cannot be read is left out: it must not keep the others from ending a run.
+        """
         sightings = []
         for stored in self._root.objects(_MEMBERS):
             known_etag, member = self._members.get(stored.key, ("", Member()))
             if known_etag != stored.etag:
-                found = self._read(stored.key, Member)
+                try:
+                    found = self._read(stored.key, Member)
+                except _NoRecord:
+                    continue
                 if found is None:
                     continue  # removed a moment ago
                 member = found[0]
@@ -207,10 +222,19 @@ class Board:
         try:  # fields that another version of the code has besides are left alone
             return msgspec.json.decode(data, type=kind), etag
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Problem(
+            raise _NoRecord(
                 f"{self._root.url}/{key} is no record of a fleet: {error}. Remove that object; it "
-                "is written anew."
+                "is written anew.",
+                etag,
             ) from None
+
+
+class _NoRecord(Problem):
+    """An object of the board that is none of its records; `etag` is what to replace it by."""
+
+    def __init__(self, sentence: str, etag: str) -> None:
+        super().__init__(sentence)
+        self.etag = etag
 
 
 def _key_of(instance: str) -> str:

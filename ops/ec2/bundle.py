@@ -81,9 +81,9 @@ def make(environment: Mapping[str, str] = os.environ, project: Path = PROJECT) -
     return Bundle(digest[:_HASH_DIGITS], gzip_member(packed.getvalue(), level=9))
 
 
-def root_of(destination: str, code_prefix: str) -> S3Prefix:
-    """Where bundles lie: a prefix in the bucket of the destination, beside the weekly files."""
-    return S3Prefix(f"s3://{S3Prefix(destination).bucket}/{code_prefix}")
+def root_of(destination: str, ec2: Ec2Settings) -> S3Prefix:
+    """Where a stack's bundles lie: a prefix of its own in the bucket of the destination."""
+    return S3Prefix(f"s3://{S3Prefix(destination).bucket}/{ec2.code_prefix}/{ec2.stack}")
 
 
 def url_of(bundle: Bundle, root: S3Prefix) -> str:

@@ -4,10 +4,12 @@ Goes by what the heartbeat knows of the lease, and asks S3 nothing itself: so lu
 time even where S3 cannot be reached.
 """
 
+import math
 import time
 from collections.abc import Callable
 
-from ops.ec2.lease import SchedulerLease
+from ops.ec2.board import Lease
+from ops.ec2.lease import SchedulerLease, answers
 from ops.ec2.pulse import Pulse, View
 from ops.service import Service
 from tasks.problem import Problem
@@ -30,6 +32,7 @@ class Duty:
         self._say, self._complain = say, complain
         self._since = time.monotonic()
         self._not_before = self._since
+        self._asked = self._answered = -math.inf
 
     @property
     def is_held(self) -> bool:
@@ -62,10 +65,26 @@ class Duty:
                 self._say("luigid is stopped here")
             elif self._lease.is_held and is_wanted and may_start and not is_running:
                 self._luigid.start()
+                self._answered = time.monotonic()
                 self._say(f"runs luigid at {self._luigid.address}")
+            elif is_running and self._hangs():
+                self._luigid.stop()  # and the next tick starts it
+                self._say("luigid has not answered for long and is started again")
         except (Problem, OSError) as problem:  # OSError: the disk is full, say
             self._complain(str(problem))
             self._not_before = time.monotonic() + 2 * self._takeover_seconds
+
+    def _hangs(self) -> bool:
+        """Whether luigid has answered nobody for long, although it runs."""
+        now = time.monotonic()
+        if now - self._asked >= self._takeover_seconds / 4:
+            if self._asked == -math.inf or self._luigid_answers():
+                self._answered = time.monotonic()
+            self._asked = time.monotonic()
+        return now - self._answered >= self._takeover_seconds
+
+    def _luigid_answers(self) -> bool:
+        return answers(Lease(address=self._luigid.host, port=self._luigid.port))
 
     def end(self) -> None:
         """Stop luigid, whoever holds the lease."""

@@ -20,7 +20,9 @@ from tasks.problem import Problem
 
 _VERIFY_TRIES = 3
 _PATIENCE = 10
-"""So many times `takeover_seconds` the others are waited for when all weeks are done."""
+"""So many times `takeover_seconds` the others are waited for: those at work when all weeks are
+done, and those that do nothing when this instance has failed."""
+_AT_WORK = ("working", "phasing out")
 _HARMLESS = ("finished", "failed", "interrupted")
 
 
@@ -93,8 +95,9 @@ class Ending:
         alive = last_alive(view.sightings, self._place.takeover_seconds)
         if is_due(run, me, [one for one in alive if one.instance != self._instance]):
             return True
-        waited = time.monotonic() - self._since
-        return me.state == "finished" and waited > _PATIENCE * self._place.takeover_seconds
+        if me.state == "failed" and any(one.state in _AT_WORK for one in alive):
+            self._since = time.monotonic()
+        return time.monotonic() - self._since > _PATIENCE * self._place.takeover_seconds
 
     def _look_at(self, verify: Work) -> None:
         code = verify.poll()
@@ -132,7 +135,7 @@ def is_due(run: Run, me: Member, others: Iterable[Member]) -> bool:
     is lost only if there is nobody left who might do it.
     """
     of_run = [one for one in (me, *others) if one.run_id == run.run_id]
-    if any(one.state in ("working", "phasing out") for one in of_run):
+    if any(one.state in _AT_WORK for one in of_run):
         return False
     if any(one.state == "finished" for one in of_run):
         return True

@@ -75,6 +75,7 @@ def full(site: Site, options: argparse.Namespace) -> int:
         print("This run is on already; instances that do not take part yet join it.")
     elif site.board.write_run(order, found[1] if found is not None else "") is None:
         raise Problem("Somebody else has started a run this very moment: make status ON=ec2.")
+    site.fleet.keep()  # a setup that was broken off may have left a time for it to end
     said: list[str] = []
     try:
         on_all(site, "join", [], targets, said.append)

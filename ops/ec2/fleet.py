@@ -32,6 +32,8 @@ _SAFEGUARD_MINUTES = 10
 _NO_QUOTA = re.compile(
     r"VcpuLimitExceeded|MaxSpotInstanceCountExceeded|vCPU (capacity|limit)", re.I
 )
+_LAUNCH = re.compile("Launching ")
+_NO_KEY = re.compile("Client.InternalError|KMS")
 _NO_CAPACITY = re.compile(r"InsufficientInstanceCapacity|UnfulfillableCapacity|capacity", re.I)
 
 
@@ -110,6 +112,11 @@ class Fleet:
             self._smaller = now if now < n else None
             if now != n:
                 self._set(n)
+
+    def keep(self) -> None:
+        """Have the fleet stay as it is: nobody waits for it any more, but it is of use."""
+        with explained(f"The fleet {self.name} cannot be kept"):
+            self._end_safeguard()
 
     def why_fewer(self) -> str:
         """What AWS said if its last try to start an instance failed, else nothing."""
@@ -206,17 +213,20 @@ class Fleet:
             yield  # an error of AWS's, or Ctrl-C, leaves the safeguard: that is what it is for
         except Problem as problem:
             given_up = problem
+        self._end_safeguard()
+        if given_up is not None:
+            raise given_up
+
+    def _end_safeguard(self) -> None:
         try:
             patiently(
-                lambda: client.delete_scheduled_action(
+                lambda: self._aws.client("autoscaling").delete_scheduled_action(
                     AutoScalingGroupName=self.name, ScheduledActionName=_SAFEGUARD
                 )
             )
         except ClientError as error:
             if code_of(error) != "ValidationError":  # gone, with its fleet or another's wait
                 raise
-        if given_up is not None:
-            raise given_up
 
     def _instances(self) -> list[Instance]:
         group = self._group()
@@ -293,7 +303,9 @@ class Fleet:
         return {
             one["ActivityId"]: one.get("StatusMessage") or one.get("Description", "")
             for one in activities
+            # Cancelled is what ended while it started, for want of the key of its disk, say.
             if one["StatusCode"] == "Failed"
+            or (one["StatusCode"] == "Cancelled" and _LAUNCH.match(one.get("Description", "")))
         }
 
     def _new_failure(self) -> str:
@@ -323,6 +335,13 @@ def _of_failure(failure: str) -> str:
         return (
             f"No instance could be started: AWS has no spot capacity to give right now. {said} "
             "Allow for more types (TYPE=c6i.large,m6i.large,r6i.large,…), or try again later."
+        )
+    if _NO_KEY.search(failure):
+        return (
+            f"No instance lived to see its start. {said} As a rule its disk could not be "
+            "encrypted: let Auto Scaling's role AWSServiceRoleForAutoScaling use the key that your "
+            "account has for disks, or make AWS's own the default (aws ec2 "
+            "reset-ebs-default-kms-key-id)."
         )
     return f"No instance could be started. {said} Mend that, then run it again."
 

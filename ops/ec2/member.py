@@ -111,11 +111,8 @@ class Daemon:
         self._say(f"takes part in the fleet {self._ec2.stack}, by {self._board.url}")
         if end_leftover(self._place.lock):
             self._say("ended what an earlier member had left running")
-        try:
-            self._before = self._board.member(self._identity.instance) or Member()
-        except Problem:
-            self._duty.end()  # who cannot see the board must not run luigid
-            raise
+        if not self._recall():
+            return 0
         self._pulse.start()
         while not self._told_to_end.wait(min(1.0, self._ec2.takeover_seconds / _BEATS / 4)):
             if not self._pulse.is_alive():
@@ -123,6 +120,26 @@ class Daemon:
             self.tick()
         self._leave()
         return 0
+
+    def _recall(self) -> bool:
+        """Read what this instance last said of itself; False if told to end before that was read.
+
+        Stays where S3 refuses: a new start would forget for how long it has cost money in vain.
+        """
+        while True:
+            try:
+                self._before = self._board.member(self._identity.instance) or Member()
+                return True
+            except Problem as problem:
+                self._duty.end()  # who cannot see the board must not run luigid
+                self._error(str(problem))
+            try:
+                self._save_money(View(problem="The board cannot be read."))
+            except Problem as problem:
+                self._error(str(problem))
+            if self._told_to_end.wait(self._ec2.takeover_seconds / _BEATS):
+                self._journal.close()
+                return False
 
     def end(self) -> None:
         """Have `run` return; may be called by a signal's handler."""

@@ -7,6 +7,7 @@ caller's policies, without doing any of it. What the instances may do is not her
 
 import re
 from collections import defaultdict
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -15,12 +16,15 @@ from tasks.problem import Problem
 from tasks.settings import Ec2Settings
 from tasks.storage.s3 import S3Prefix
 
+if TYPE_CHECKING:
+    from mypy_boto3_iam.type_defs import EvaluationResultTypeDef
+
 _ROLE_SESSION = re.compile(r"arn:[\w-]+:sts::\d+:assumed-role/([^/]+)/")
 
 _STACK = "CreateStack UpdateStack DeleteStack DescribeStacks DescribeStackEvents"
 _ROLE = (
     "CreateRole DeleteRole GetRole PassRole TagRole PutRolePolicy GetRolePolicy DeleteRolePolicy "
-    "AttachRolePolicy DetachRolePolicy"
+    "ListRolePolicies AttachRolePolicy DetachRolePolicy ListAttachedRolePolicies"
 )
 _PROFILE = (
     "CreateInstanceProfile GetInstanceProfile DeleteInstanceProfile AddRoleToInstanceProfile "
@@ -31,7 +35,8 @@ _EC2 = (
     "RevokeSecurityGroupIngress CreateLaunchTemplate CreateLaunchTemplateVersion "
     "DeleteLaunchTemplate DescribeLaunchTemplates DescribeLaunchTemplateVersions "
     "DescribeInstances DescribeInstanceTypes DescribeInstanceTypeOfferings DescribeSecurityGroups "
-    "DescribeSpotPriceHistory DescribeSubnets DescribeVolumes DescribeVpcs"
+    "DescribeSecurityGroupRules DescribeSpotPriceHistory DescribeSubnets DescribeVolumes "
+    "DescribeVpcs"
 )
 _GROUP = (
     "CreateAutoScalingGroup UpdateAutoScalingGroup DeleteAutoScalingGroup CreateOrUpdateTags "
@@ -46,6 +51,8 @@ _SSM = (
     "SendCommand CancelCommand GetCommandInvocation ListCommandInvocations "
     "DescribeInstanceInformation StartSession TerminateSession"
 )
+_OF_GROUPS = "AWSServiceRoleForAutoScaling"
+"""The role of Auto Scaling itself, which an account's very first group makes."""
 _IMAGES = "parameter/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 
 
@@ -56,6 +63,11 @@ def needed(aws: Aws, ec2: Ec2Settings, destination: S3Prefix) -> dict[str, list[
     """
     name, here = ec2.stack, f"{aws.region}:{aws.account}"
     arn, bucket = f"arn:{aws.partition}", f"arn:{aws.partition}:s3:::{destination.bucket}"
+    first = {
+        f"{arn}:iam::{aws.account}:role/aws-service-role/autoscaling.amazonaws.com/{_OF_GROUPS}": (
+            _actions("iam", "CreateServiceLinkedRole")
+        )
+    }
     return {
         f"{arn}:cloudformation:{here}:stack/{name}/1": _actions("cloudformation", _STACK),
         f"{arn}:iam::{aws.account}:role/{name}": _actions("iam", _ROLE),
@@ -75,32 +87,37 @@ def needed(aws: Aws, ec2: Ec2Settings, destination: S3Prefix) -> dict[str, list[
             "ssm", "GetParameter PutParameter DeleteParameter"
         ),
         bucket: _actions("s3", "ListBucket"),
-        f"{bucket}/{ec2.code_prefix}/1": _actions(
+        f"{bucket}/{ec2.code_prefix}/{name}/1": _actions(
             "s3", "GetObject PutObject AbortMultipartUpload DeleteObject"
         ),
         f"{bucket}/{destination.prefix}_fleet/1": _actions(
             "s3", "GetObject PutObject DeleteObject"
         ),
         f"{bucket}/{destination.prefix}_probe/1": _actions("s3", "DeleteObject"),
-        f"{bucket}/{destination.prefix}_runs/1": _actions("s3", "PutObject"),
-    }
+        f"{bucket}/{destination.prefix}_runs/1": _actions("s3", "GetObject PutObject"),
+    } | ({} if _is_there(aws, _OF_GROUPS) else first)
 
 
 def check(aws: Aws, ec2: Ec2Settings, destination: S3Prefix) -> str:
     """Raises `Problem` with every permission that is lacking.
 
-    Returns a sentence if that cannot be found out, else nothing.
+    Returns a sentence if that cannot be found out, or not for all, else nothing.
     """
     if aws.arn.endswith(":root"):
         return ""  # may do everything, and cannot be simulated
     unknown = "Whether you have all permissions is not known: you may not ask AWS ({}). "
     unknown += "The first step that is denied says which one it needs."
     lacking: list[str] = []
+    open_: list[str] = []
+    keys: set[str] = set()
     with explained("Your permissions cannot be looked up"):
         try:
             principal = _principal(aws)
             for resource, actions in needed(aws, ec2, destination).items():
-                lacking += _denied(aws, principal, resource, actions)
+                for result in _denied(aws, principal, resource, actions):
+                    unmet = _not_known(result)
+                    (open_ if unmet else lacking).append(result["EvalActionName"])
+                    keys |= unmet
         except ClientError as error:
             if is_denied(error):
                 return unknown.format("iam:SimulatePrincipalPolicy")
@@ -112,7 +129,23 @@ def check(aws: Aws, ec2: Ec2Settings, destination: S3Prefix) -> str:
             f"You ({aws.arn}) may not {_by_service(lacking)}. Have that granted, or name another "
             "profile in AWS_PROFILE."
         )
+    if open_:
+        return (
+            f"Whether you may {_by_service(open_)} depends on what is not known before "
+            f"({', '.join(sorted(keys))}). The first step that is denied says so."
+        )
     return ""
+
+
+def _is_there(aws: Aws, role: str) -> bool:
+    """Whether a role is there; taken for granted where one may not look."""
+    try:
+        aws.client("iam").get_role(RoleName=role)
+    except ClientError as error:
+        if not is_denied(error) and code_of(error) != "NoSuchEntity":
+            raise
+        return is_denied(error)
+    return True
 
 
 def _principal(aws: Aws) -> str:
@@ -123,7 +156,9 @@ def _principal(aws: Aws) -> str:
     return aws.client("iam").get_role(RoleName=session[1])["Role"]["Arn"]
 
 
-def _denied(aws: Aws, principal: str, resource: str, actions: list[str]) -> list[str]:
+def _denied(
+    aws: Aws, principal: str, resource: str, actions: list[str]
+) -> "list[EvaluationResultTypeDef]":
     pages = aws.client("iam").get_paginator("simulate_principal_policy")
     answers = pages.paginate(
         PolicySourceArn=principal,
@@ -133,16 +168,27 @@ def _denied(aws: Aws, principal: str, resource: str, actions: list[str]) -> list
             {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
             for key, value in (
                 ("aws:RequestedRegion", aws.region),
-                ("iam:PassedToService", "ec2.amazonaws.com"),
+                ("iam:AWSServiceName", "autoscaling.amazonaws.com"),
+                ("iam:PassedToService", f"ec2.{_suffix(aws)}"),
             )
         ],
     )
     return [
-        result["EvalActionName"]
+        result
         for answer in answers
         for result in answer["EvaluationResults"]
         if result["EvalDecision"] != "allowed"
     ]
+
+
+def _suffix(aws: Aws) -> str:
+    return "amazonaws.com.cn" if aws.partition == "aws-cn" else "amazonaws.com"
+
+
+def _not_known(result: "EvaluationResultTypeDef") -> set[str]:
+    """What a policy asks about a request that only a real one has, such as whether MFA was used."""
+    parts: list[Any] = [result, *result.get("ResourceSpecificResults", [])]
+    return {key for part in parts for key in part.get("MissingContextValues", [])}
 
 
 def _actions(service: str, names: str) -> list[str]:

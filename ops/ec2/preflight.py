@@ -90,7 +90,7 @@ def check(aws: Aws, settings: Settings, ec2: Ec2Settings) -> Found:
             if bucket == source.bucket:
                 source.check_readable()
             if bucket == destination.bucket:
-                root_of(settings.destination, ec2.code_prefix).check_writable()
+                root_of(settings.destination, ec2).check_writable()
     with report.collected():
         offered = _zones_of_types(aws, ec2)
         types = _known_types(aws, ec2, offered)

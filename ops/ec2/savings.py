@@ -1,7 +1,8 @@
 """Nothing costs money that nobody uses: when the fleet scales itself to zero.
 
 Any instance may ask for it, as often as it likes: the Auto Scaling group then ends all instances,
-the asking one among them, and starts no others.
+the asking one among them, and starts no others. One that is still there long after, since somebody
+wanted the fleet again and then left it alone, asks again.
 """
 
 import datetime as dt
@@ -49,7 +50,8 @@ class Savings:
     def tick(self, view: View) -> None:
         """Ask for zero instances if it is time; raises `Problem` if that is refused.
 
-        Where there is no run for long, `view` must hold sightings: somebody may work by hand.
+        Where there is no run for long, `view` must hold sightings: somebody may work by hand. Who
+        cannot see the board waits for twice as long, and then asks without.
         """
         run, now = view.run, self._clock()
         is_running = run is not None and run.is_running
@@ -57,25 +59,33 @@ class Savings:
             self._busy_at = now
             self._asked_for = self.sentence = ""
         self._run_reads = view.run_reads
+        why = ended = ""
         if run is not None and self._ends_the_fleet(run):
-            why = f"the run {run.run_id} is {run.state}"
-        elif self.is_idle and view.sightings:
-            alive = last_alive(view.sightings, self._takeover_seconds)
-            if any(one.state == "working" for one in alive):
-                self._busy_at = now
-                return
+            why = ended = f"the run {run.run_id} is {run.state}"
+        if why == self._asked_for:
+            why = ""
+        if not why and self._is_idle_everywhere(view):
             why = f"there was no run for {figures.duration(self._idle_seconds)}"
-        else:
-            return
-        if why == self._asked_for or now < self._not_before:
+        if not why or now < self._not_before:
             return
         self._not_before = now + _AGAIN_SECONDS
         with explained(f"The fleet {self._group} cannot be scaled to zero"):
-            self._aws.client("autoscaling").update_auto_scaling_group(
-                AutoScalingGroupName=self._group, MinSize=0, DesiredCapacity=0
+            self._aws.client("autoscaling").set_desired_capacity(
+                AutoScalingGroupName=self._group, DesiredCapacity=0, HonorCooldown=False
             )
-        self._asked_for = why
+        self._asked_for, self._busy_at = ended, now  # and again if this is still there then
         self.sentence = f"{why}: the fleet scales to zero"
+
+    def _is_idle_everywhere(self, view: View) -> bool:
+        if not self.is_idle:
+            return False
+        if not view.sightings or view.problem:
+            return self._clock() - self._busy_at >= 2 * self._idle_seconds
+        alive = last_alive(view.sightings, self._takeover_seconds)
+        if any(one.state == "working" for one in alive):
+            self._busy_at = self._clock()
+            return False
+        return True
 
     def _ends_the_fleet(self, run: Run) -> bool:
         """Whether a run has ended, not to be followed by another, since this instance is there.

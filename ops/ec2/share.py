@@ -1,8 +1,9 @@
 """One instance's share in one run: `full` under whichever luigid the fleet has, until all is done.
 
 Starts the process, follows it to another luigid when that moves, starts it again when it fails,
-and gives up after several failures without a week between them. Before it is over it uploads what
-waits in the spool. Knows nothing of AWS or of other instances; a `tick` never waits for long.
+and gives up after several failures without a week between them, or at once where the process says
+that another start is of no use. Before it is over it uploads what waits in the spool. Knows nothing
+of AWS or of other instances; a `tick` never waits for long.
 """
 
 import math
@@ -222,7 +223,7 @@ class Share:
                 self._error(f"{weeks} could not be uploaded: {_last(work)}")
             self._over()
         else:
-            errors = standing.read(self._standing_file).errors
+            told = standing.read(self._standing_file)
             self._earlier, self.standing.running = self.standing, {}
             self._standing_file.unlink(missing_ok=True)
             if code == 0:
@@ -230,12 +231,14 @@ class Share:
                 self.sentence = "every week of the run is done"
             elif self._wish == "leave":
                 self._step = "sync"
+            elif told.stopped:
+                self._fail(told.stopped)
             elif self._wish == "move" or self._has_moved(scheduler):
                 self._again("follows luigid")
             elif not answers(self._scheduler):
                 self._count_failure(f"luigid is lost{_at(self._scheduler)}", _LOSSES)
             else:
-                self._count_failure(errors[-1] if errors else _last(work))
+                self._count_failure(told.errors[-1] if told.errors else _last(work))
 
     def _again(self, why: str) -> None:
         self._place.say(f"{why}: the run is started again here")

@@ -6,7 +6,7 @@ before anything is asked of AWS. Changes nothing.
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ops.ec2 import bundle
@@ -15,14 +15,14 @@ from ops.ec2.board import Board
 from ops.ec2.fleet import Fleet
 from ops.ec2.stack import Stack
 from tasks.problem import Problem
-from tasks.settings import Ec2Settings, Settings, load, load_ec2
+from tasks.settings import Ec2Settings, Settings, load, load_ec2, variable_of
 from tasks.storage.s3 import S3Prefix
 
 TEMPLATE = Path(__file__).parent.parent / "stack.yaml"
 SCRIPTS = Path(__file__).parent / "scripts"
 
 _PLACE = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=-]+)*/?")
-_OF_THE_INSTANCE = ("BUSTIMES_SOURCE", "BUSTIMES_DESTINATION", "BUSTIMES_SPOOL")
+_OF_THE_INSTANCE = {"BUSTIMES_SOURCE", "BUSTIMES_DESTINATION", "BUSTIMES_SPOOL"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Site:
             fleet=Fleet(aws, ec2.stack),
             board=Board(destination),
             destination=destination,
-            code=bundle.root_of(settings.destination, ec2.code_prefix),
+            code=bundle.root_of(settings.destination, ec2),
         )
 
     @property
@@ -64,12 +64,9 @@ class Site:
 
 
 def settings_of_run() -> dict[str, str]:
-    """BUSTIMES_<SETTING> variables that were given for this one run."""
-    return {
-        name: value
-        for name, value in sorted(os.environ.items())
-        if name.startswith("BUSTIMES_") and value.strip() and name not in _OF_THE_INSTANCE
-    }
+    """Settings of `[bustimes]` that were given for this one run; no other variable is sent."""
+    names = {variable_of("bustimes", one.name) for one in fields(Settings)} - _OF_THE_INSTANCE
+    return {name: os.environ[name] for name in sorted(names) if os.environ.get(name, "").strip()}
 
 
 def _check(name: str, url: str) -> None:

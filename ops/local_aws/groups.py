@@ -37,6 +37,12 @@ _NOT_OFFERED = (
 )
 
 
+_NO_KEY = (
+    "Instance became unhealthy while waiting for instance to be in InService state. Termination "
+    "Reason: Client.InternalError: Client error on launch"
+)
+
+
 class _Failed(Exception):
     """No instance: the argument is AWS's status message."""
 
@@ -51,6 +57,8 @@ class Capacity:
     """vCPUs that the account may have in spot instances at once."""
     unregistered: int = 0
     """How many of the next instances never show up in SSM."""
+    has_disk_key: bool = True
+    """Whether Auto Scaling may use the key of the account's disks; else no instance starts."""
     retry_seconds: float = 1.0
     """After a failed launch, this long until the next."""
 
@@ -168,6 +176,8 @@ class Groups:
         subnet = subnets[next(self._turn) % len(subnets)]
         instance_type = self._choose_type(group, template, subnet.availability_zone)
         self._check_capacity(instance_type, spot)
+        if not self.capacity.has_disk_key:
+            raise _Failed(_NO_KEY)
         tags = group.get_propagated_tags() | group.instance_tags
         tags |= {"aws:autoscaling:groupName": group.name}
         nics = [dict(one) for one in template.data.get("NetworkInterfaces", [])]
@@ -247,13 +257,17 @@ class Groups:
             "Cause": f"At {now:%Y-%m-%dT%H:%M:%SZ} {cause}",
             "StartTime": now,
             "EndTime": now,
-            "StatusCode": "Failed" if failure else "Successful",
+            "StatusCode": _ENDS.get(failure, "Failed" if failure else "Successful"),
             "Progress": 100,
             "Details": "{}",
         }
         if failure:
             activity["StatusMessage"] = failure
         self._activities.setdefault(group.name, []).append(activity)
+
+
+_ENDS = {_NO_KEY: "Cancelled"}
+"""What the real one calls neither failed nor successful."""
 
 
 def _is_spot(group: Any, template: Any) -> bool:

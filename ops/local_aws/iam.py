@@ -6,6 +6,7 @@ checked: a wrong secret goes unnoticed here. Policies of buckets, boundaries and
 not exist here; another account's bucket is closed.
 """
 
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -135,17 +136,28 @@ class Access:
         context = {"aws:PrincipalArn": arn}
         for entry in asked.get("ContextEntries") or []:
             context[entry["ContextKeyName"]] = entry["ContextKeyValues"][0]
-        results = [
-            {
-                "EvalActionName": action,
+        results = []
+        for action, resource in itertools.product(
+            asked["ActionNames"], asked.get("ResourceArns") or ["*"]
+        ):
+            decision = policies.decide(action, resource, context)
+            missing = policies.missing(action, resource, context)
+            of_resource = {
                 "EvalResourceName": resource,
-                "EvalDecision": policies.decide(action, resource, context),
-                "MatchedStatements": [],
-                "MissingContextValues": [],
+                "EvalResourceDecision": decision,
+                "MissingContextValues": missing,
             }
-            for action in asked["ActionNames"]
-            for resource in asked.get("ResourceArns") or ["*"]
-        ]
+            results.append(
+                {
+                    "EvalActionName": action,
+                    "EvalResourceName": resource,
+                    "EvalDecision": decision,
+                    "MatchedStatements": [],
+                    # Where a resource is named, it is there that the real one says what is missing.
+                    "MissingContextValues": missing if resource == "*" else [],
+                    "ResourceSpecificResults": [] if resource == "*" else [of_resource],
+                }
+            )
         return {"EvaluationResults": results, "IsTruncated": False}
 
 

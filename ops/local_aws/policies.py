@@ -36,6 +36,11 @@ class Policies:
                 decision = "allowed"
         return decision
 
+    def missing(self, action: str, resource: str, context: Context) -> list[str]:
+        """What conditions ask about that is not known of the request."""
+        about = [one for one in self._statements if one.is_about(action) and one.covers(resource)]
+        return sorted({key for one in about for key in one.keys} - set(context))
+
 
 class _Statement:
     def __init__(self, written: Mapping[str, Any]) -> None:
@@ -45,6 +50,11 @@ class _Statement:
         self._resources = _any_of(written.get("Resource", written.get("NotResource", [])))
         self._all_but_resources = "NotResource" in written
         self._conditions: Mapping[str, Mapping[str, Any]] = written.get("Condition", {})
+
+    @property
+    def keys(self) -> Iterable[str]:
+        """What its conditions ask about."""
+        return [key for keys in self._conditions.values() for key in keys]
 
     def is_about(self, action: str) -> bool:
         return bool(self._actions(action)) != self._all_but_actions

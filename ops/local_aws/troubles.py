@@ -13,7 +13,7 @@ ssm            lost, undeliverable (lists of instances),         how SSM behaves
                registration_seconds, settle_seconds,             the one before
                delivery_seconds (null: as the command says)
 capacity       spot (null: plenty), quota_vcpus,                 what AWS has to give; the next so
-               unregistered, retry_seconds                       many never register with SSM
+               unregistered, retry_seconds, has_disk_key         many never register with SSM
 throttle       service, action (empty: all), times               refused as too many requests
 expire         access_key, expired (true)                        credentials past their time
 stack          name, status                                      CloudFormation shows that status

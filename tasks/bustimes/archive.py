@@ -85,11 +85,13 @@ class Archive:
         return not replaces or self.identity(week) != replaces
 
     def identity(self, week: Week) -> str:
-        """A short name for a week as it stands, which changes when it is written again."""
+        """A short name for a week's file as it stands, which changes when it is written again.
+
+        Not of its manifest: that is written before it, perhaps by a machine that is gone by now.
+        """
         stored = self.weeks_written()[week]
-        manifest = self.manifest_bytes(week)
         of_file = f"{stored.size} {stored.etag} {stored.written}"
-        return hashlib.sha256((manifest or b"none") + of_file.encode()).hexdigest()[:12]
+        return hashlib.sha256(of_file.encode()).hexdigest()[:12]
 
     def chosen_weeks(self, labels: str, first: str, last: str) -> list[Week]:
         """The weeks that `weeks` (comma-separated), `from` and `to` ask for."""
@@ -134,8 +136,13 @@ def convert_week(
         if spooled.is_finished() and not spooled.is_intact():
             say(f"{week}: what waited in the spool is damaged, and is converted again.")
             spooled.clear()
-        stored = archive.destination.find(manifests.file_of(week))
-        is_wanted = stored is None or bool(replaces)
+        if replaces:
+            archive.list_again()
+            stored = archive.weeks_written().get(week)
+            is_wanted = stored is None or archive.identity(week) == replaces
+        else:
+            stored = archive.destination.find(manifests.file_of(week))
+            is_wanted = stored is None
         if not is_wanted and not spooled.is_finished():
             spooled.clear()
             return WeekResult(archive.manifest(week), _BY_ANOTHER)

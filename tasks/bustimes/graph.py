@@ -24,7 +24,7 @@ from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive, WeekResult, convert_week, now
 from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import Listing, weeks_with_snapshots
-from tasks.bustimes.refusals import RefusalCount
+from tasks.bustimes.refusals import RefusalCount, TooManyRefused
 from tasks.bustimes.standing import StandingFile
 from tasks.bustimes.verify import check_week, verify
 from tasks.problem import Problem
@@ -100,7 +100,7 @@ class WeekTask(_OfArchive):
 
     def on_failure(self, exception: BaseException) -> str:
         if isinstance(exception, Problem):
-            _standing.failed(f"{self.week}: {exception}")
+            _standing.failed(f"{self.week}: {exception}", isinstance(exception, TooManyRefused))
             return str(exception)
         _standing.failed(f"{self.week}: {exception!r}")
         return str(super().on_failure(exception))

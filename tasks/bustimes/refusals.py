@@ -10,6 +10,10 @@ from tasks import figures
 from tasks.problem import Problem
 
 
+class TooManyRefused(Problem):
+    """The run stops; starting it again would only set aside so many more."""
+
+
 class RefusalCount:
     """Refused snapshots of this run, counted against `max_errors`."""
 
@@ -17,14 +21,14 @@ class RefusalCount:
         self._count = multiprocessing.Value("q", 0)
 
     def add(self, refused: list[tuple[str, str]], max_errors: int) -> None:
-        """Count (key, reason) pairs; raises `Problem` once there are more than `max_errors`."""
+        """Count (key, reason) pairs; raises `TooManyRefused` once they are more than that."""
         with self._count.get_lock():
             self._count.value += len(refused)
             count = self._count.value
         if count <= max_errors:
             return
         example = f" The last one: {refused[-1][0]}, because {refused[-1][1]}." if refused else ""
-        raise Problem(
+        raise TooManyRefused(
             f"The run stops: {figures.count(count, 'snapshot')} could not be read, and max_errors "
             f"allows {max_errors:,}.{example} Look at it; if such objects are to be expected, give "
             f"MAX_ERRORS={max(count * 2, 1000)} (or set max_errors in luigi.cfg): they are set "
@@ -32,10 +36,10 @@ class RefusalCount:
         )
 
     def check(self, max_errors: int) -> None:
-        """Raises `Problem` where the run has refused more than `max_errors` already."""
+        """Raises `TooManyRefused` where the run has refused more than `max_errors` already."""
         count = self._count.value
         if count > max_errors:
-            raise Problem(
+            raise TooManyRefused(
                 f"not begun, because the run stops: {figures.count(count, 'snapshot')} could not "
                 f"be read, and max_errors allows {max_errors:,}."
             )

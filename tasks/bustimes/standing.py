@@ -31,6 +31,8 @@ class Standing:
     raw_bytes: int = 0
     errors: list[str] = field(default_factory=list)
     """The last sentences of what failed."""
+    stopped: str = ""
+    """Why the run as a whole has stopped, where it is of no use to start it again."""
 
 
 class StandingFile:
@@ -58,9 +60,13 @@ class StandingFile:
         """A week is no longer under way, whether it is done or not."""
         self._change(lambda standing: standing.running.pop(week.label, None))
 
-    def failed(self, sentence: str) -> None:
+    def failed(self, sentence: str, stops: bool = False) -> None:
+        """Something failed; `stops` says that the run does nothing more for that reason."""
+
         def change(standing: Standing) -> None:
             standing.errors = [*standing.errors, sentence][-_LAST_ERRORS:]
+            if stops:
+                standing.stopped = standing.stopped or sentence
 
         self._change(change)
 

@@ -28,7 +28,7 @@ from tasks.bustimes.manifest import HourOfFile, Manifest, OutputFile, RefusedSna
 from tasks.compression import gzip_member
 from tasks.problem import Problem
 from tasks.settings import Settings
-from tasks.storage import Root
+from tasks.storage import Overtaken, Root
 from tasks.storage.checksum import RunningChecksum, parts_of
 from tasks.storage.folder import sync_to_disk
 from tasks.weeks import Week
@@ -191,21 +191,39 @@ def publish(spooled: SpooledWeek, destination: Root, expected_etag: str) -> Mani
 
     `expected_etag` is that of the week file that it replaces, or nothing where there is none. What
     another machine has put there meanwhile is never overwritten: then `Overtaken` is raised, unless
-    it is the same.
+    it is the same. Of several at it, the one whose week file is there sees to it that so is its
+    manifest, and the others put back what they found.
     """
     with explained(spooled.folder):
-        manifest = spooled.manifest()
+        manifest, data = spooled.manifest(), spooled.manifest_file.read_bytes()
         for refused in manifest.refused:
             kept = spooled.refused_folder / refused.key
             destination.write_file(manifests.refused_key_of(spooled.week, refused.key), kept)
-        key = manifests.key_of(spooled.week)
-        before = destination.find(key)  # of the week file to replace, or of a run that was killed
-        destination.write(
-            key, spooled.manifest_file.read_bytes(), before.etag if before is not None else ""
-        )
-        destination.write_file(manifests.file_of(spooled.week), spooled.file, expected_etag)
+        file, key = manifests.file_of(spooled.week), manifests.key_of(spooled.week)
+        # Of the week file to replace, of a run that was killed, or of one that is at it as well.
+        earlier, etag = _stored(destination, key)
+        stored = destination.find(file)
+        if (stored.etag if stored is not None else "") == expected_etag:
+            destination.write(key, data, etag)
+        try:
+            destination.write_file(file, spooled.file, expected_etag)
+        except Overtaken:
+            there, etag = _stored(destination, key)
+            if earlier is not None and there == data:
+                with contextlib.suppress(Overtaken):
+                    destination.write(key, earlier, etag)
+            raise
+        while (now := _stored(destination, key))[0] != data:
+            with contextlib.suppress(Overtaken):
+                destination.write(key, data, now[1])
     spooled.clear()
     return manifest
+
+
+def _stored(destination: Root, key: str) -> tuple[bytes | None, str]:
+    """The bytes of an object and the ETag to replace them by; None and nothing without one."""
+    found = destination.find(key)
+    return (destination.read(key), found.etag) if found is not None else (None, "")
 
 
 class _WeekWriter:

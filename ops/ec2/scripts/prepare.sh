@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up the instance it runs on: Python, the code, what the code depends on, where things lie.
 #
-#     prepare.sh s3://bucket/_ops/bustimes-<hash>.tar.gz REGION
+#     prepare.sh s3://bucket/_ops/<stack>/bustimes-<hash>.tar.gz REGION
 #
 # Says a line for each step. What is there already stays as it is, and two at once wait for each
 # other, so it may run at any time and any number of times. Only when the new code has proved that
@@ -173,4 +173,15 @@ else
     ln -s "code/$hash" "$new/current" # for people; processes go by the environment
     mv -T "$new/current" "$home/current"
     say environment "written: $home/environment"
+fi
+
+# User data runs at an instance's first boot; what lies here, cloud-init runs at every one.
+boot=/var/lib/cloud/scripts/per-boot
+[[ -z ${BUSTIMES_HOME-} ]] || boot=$home/boot
+if [[ $(readlink "$boot/bustimes") == "$home/current/ops/ec2/scripts/join.sh" ]]; then
+    say reboot "already provided for"
+else
+    mkdir -p "$boot"
+    ln -sfn "$home/current/ops/ec2/scripts/join.sh" "$boot/bustimes"
+    say reboot "provided for: $boot/bustimes"
 fi
