@@ -365,7 +365,7 @@ Refuse = Callable[[Fleet], str]
         ({"BUSTIMES_DESTINATION": "s3://bucket/v2;rm"}, "no bucket and prefix that can be passed"),
         ({"BUSTIMES_DESTINATION": "s3://bucket"}, "a whole bucket"),
         ({"EC2_REGION": "nowhere"}, "give a region of AWS"),
-        ({"EC2_STACK": "$(reboot)"}, "give a name of letters"),
+        ({"EC2_STACK": "$(reboot)"}, "give a name of 3 to 63 letters"),
         ({"AWS_PROFILE": "nobody"}, "nobody"),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "no AWS credentials"),
     ],

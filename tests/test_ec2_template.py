@@ -250,7 +250,7 @@ def test_user_data_is_a_sound_script_without_secrets(launched: Any, tmp_path: Pa
     assert "ops/ec2/scripts/prepare.sh" in script
     assert script.index("prepare.sh") < script.index("join.sh")
     if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
+        pytest.skip("shellcheck is not installed (the Debian package shellcheck)")
     (tmp_path / "user-data.sh").write_text(script)
     result = subprocess.run(
         ["shellcheck", tmp_path / "user-data.sh"], capture_output=True, text=True, check=False

@@ -43,11 +43,13 @@ def refusal(do: Any, **asked: Any) -> tuple[str, str]:
 def test_a_stack_is_made_changed_in_place_and_removed(cloud: LocalAws, stack_name: str) -> None:
     client = cloud.client("cloudformation")
     asked = empty(stack_name)
+    cloud.trouble("stacks", seconds=15)  # so that it is still at it when it is asked for more
     client.create_stack(**asked)
     assert status_of(cloud, stack_name) == "CREATE_IN_PROGRESS"
     assert refusal(client.create_stack, **asked)[0] == "AlreadyExistsException"
     code, said = refusal(client.update_stack, **asked)
     assert (code, "is in CREATE_IN_PROGRESS state" in said) == ("ValidationError", True)
+    cloud.trouble("stacks", seconds=0.5)
     assert settled(cloud, stack_name) == "CREATE_COMPLETE"
     said_of = [name for name, status, _ in events(cloud, stack_name) if "COMPLETE" in status]
     assert said_of == ["Role", "Profile", "Logs", "Template", "Fleet", stack_name]

@@ -11,7 +11,8 @@ instances are taken back. What differs from AWS is said in the module that makes
 `server`             the way of a request, and what runs beside the requests
 `wire`               the protocols: what is asked for, how answers and refusals are written
 `users`              whose keys there are
-`iam`, `policies`    who asks, and what policies allow
+`identity`, `iam`    who asks, and what that one may do
+`policies`           what IAM's policies allow
 `actions`            which rights a request needs, on which resources
 `buckets`            whose a bucket is, and in which region
 `backends`           moto's inside, and what it does otherwise than AWS

@@ -28,8 +28,13 @@ class Run:
         self._folder = machine.folder / "ssm" / command
         self._folder.mkdir(parents=True)
         path = self._folder / "_script.sh"
-        path.write_text(script)
-        path.chmod(0o700)
+        # By another process: what this one has open for writing, whatever it starts in the same
+        # moment has open as well, and then the script could not be run.
+        subprocess.run(
+            ["sh", "-c", 'umask 077; cat >"$1"; chmod 700 "$1"', "sh", path],
+            input=script.encode(),
+            check=True,
+        )
         self._read = {"stdout": 0, "stderr": 0}
         with (
             (self._folder / "stdout").open("wb") as out,

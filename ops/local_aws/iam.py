@@ -10,27 +10,14 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ops.local_aws.actions import needed
 from ops.local_aws.backends import Backends
+from ops.local_aws.identity import Identity
 from ops.local_aws.policies import Policies
 from ops.local_aws.wire import JSON_SERVICES, Call, Refused
-
-
-@dataclass
-class Identity:
-    """The one that a key belongs to."""
-
-    arn: str
-    account: str
-    policies: Policies
-    token: str
-    expires: datetime | None
-    instance: str
-    """The instance whose credentials these are, or nothing."""
 
 
 class Access:

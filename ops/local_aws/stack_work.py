@@ -12,7 +12,7 @@ from typing import Any
 
 from ops.local_aws import resources, templates
 from ops.local_aws.backends import Backends
-from ops.local_aws.iam import Identity
+from ops.local_aws.identity import Identity
 
 
 class Failed(Exception):

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from ops.local_aws.iam import Identity
+    from ops.local_aws.identity import Identity
 
 SERVICES = {"monitoring": "cloudwatch", "servicequotas": "service-quotas"}
 """botocore's name of a service where the one that requests are signed for is another."""
