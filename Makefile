@@ -5,8 +5,8 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help smoke full plan status logs sync verify luigid ui setup teardown demo-ec2 test lint \
-	_environment
+.PHONY: help smoke full plan status logs sync verify luigid ui setup teardown demo-ec2 bench test \
+	lint _environment
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -77,6 +77,9 @@ teardown: _environment ## stop the services and remove their files; on EC2: all 
 
 demo-ec2: $(VENV)/.local-aws-installed ## setup to teardown on EC2, on an AWS that is on this machine
 	@$(VENV)/bin/python -m ops.local_aws.demo
+
+bench: $(VENV)/.tests-installed ## speed, memory and size, against what people would use instead
+	@$(VENV)/bin/python -m ops.bench $(BENCH)
 
 test: $(VENV)/.tests-installed ## the project's tests
 	@$(VENV)/bin/python -m pytest $(PYTEST)

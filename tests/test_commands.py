@@ -72,7 +72,7 @@ def test_make_alone_prints_every_command(make: Make) -> None:
     assert printed.returncode == 0
     for command in COMMANDS:
         assert re.search(rf"^  make {command} +\S", printed.stdout, re.MULTILINE), command
-    wanted = "smoke full plan status logs sync verify luigid ui setup teardown demo-ec2"
+    wanted = "smoke full plan status logs sync verify luigid ui setup teardown demo-ec2 bench"
     assert {*wanted.split(), "test", "lint", "help"} == set(COMMANDS)
 
 
@@ -194,7 +194,7 @@ def test_every_command_has_help(ops: Run) -> None:
     [subcommands] = [
         action.choices for action in _parser()._actions if isinstance(action.choices, dict)
     ]
-    assert set(subcommands) == set(COMMANDS) - {"help", "test", "lint", "demo-ec2"}
+    assert set(subcommands) == set(COMMANDS) - {"help", "test", "lint", "demo-ec2", "bench"}
     for name, parser in subcommands.items():
         assert name in listed
         assert parser.description

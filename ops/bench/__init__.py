@@ -1,0 +1,9 @@
+"""`make bench`: what the conversion costs, against what people would use instead.
+
+`python -m ops.bench` makes the data (`data`), runs every contender on it as a process tree of its
+own (`contenders`, `measure`, `supervisor`) from folders and from an S3 endpoint (`endpoint`), holds
+the outputs against each other (`checks`), and prints and writes what came out (`results`, `report`,
+`plot`). The other modules are the programs that are measured: `straightforward`, `duckdb_day`,
+`limit`, `gets`, `levels`, and `accounted`, which is one of our own commands. Seconds mean something
+only beside other seconds of the same run: the machine may be busy, and says so.
+"""

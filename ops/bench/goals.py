@@ -1,0 +1,198 @@
+"""The figures to reach, and those to aim at: what each is in the results of one run.
+
+Every ratio is of seconds or bytes of the same run on the same machine. Seconds alone are judged
+once, where weeks that are done are scheduled.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ops.bench.contenders import CORES, DUCKDB, MBIT, OURS, OVER_A_NETWORK, STRAIGHTFORWARD
+from ops.bench.results import Outcome, Results
+from tasks import figures
+
+DAYS = ("repr-day", "json-day")
+_BYTES_A_SECOND = MBIT * 1e6 / 8
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One figure; `value` is None where it was not measured.
+
+    `on_busy_machine` is for wall seconds that would have been others without other programs.
+    """
+
+    name: str
+    value: float | None
+    reach: float
+    aim: float
+    write: Callable[[float], str]
+    more_is_better: bool
+    on_busy_machine: bool = False
+
+    @property
+    def verdict(self) -> str:
+        if self.value is None:
+            return "not measured"
+        if self._is_at(self.aim):
+            return "passed"
+        if self._is_at(self.reach):
+            return "reached"
+        return "missed on a busy machine" if self.on_busy_machine else "missed"
+
+    def _is_at(self, goal: float) -> bool:
+        assert self.value is not None
+        return self.value >= goal if self.more_is_better else self.value <= goal
+
+
+def goals(results: Results) -> list[Goal]:
+    """Every figure that has a goal, in the order of the table."""
+    return [*_of_days(results), *_of_memory(results), *_of_week(results), *_of_weeks(results)]
+
+
+def _of_days(results: Results) -> Iterator[Goal]:
+    days = (("json-day", "JSON day", 7, 10), ("repr-day", "repr day", 14, 25))
+    for day, name, reach, aim in days:
+        script, ours = results.find(day, STRAIGHTFORWARD), results.find(day, OURS, "S3")
+        yield Goal(
+            f"CPU, {name}, against the straightforward script",
+            _ratio(script, ours, "cpu_seconds"),
+            *(reach, aim, _times_less, True),
+        )
+        yield Goal(
+            "the same without starting, which a run of years does once",
+            _ratio_without_start(results, script, ours),
+            *(reach, aim, _times_less, True),
+        )
+    each = {one.way: one.cpu_seconds_each for one in results.gets}
+    yield Goal(
+        "CPU per GET of one snapshot, against boto3",
+        each["boto3"] / each["obstore"] if each else None,
+        *(8, 10, _times_less, True),
+    )
+    yield _of_wall(
+        results,
+        f"wall, one week with {CORES} cores, against one core",
+        results.find("week", OURS, "folder", 1),
+        results.find("week", OURS, "folder", CORES),
+        *(1.7, 1.9),
+    )
+    yield _of_wall(
+        results,
+        f"wall, JSON day, {CORES} cores, against DuckDB on the same cores",
+        results.find("json-day", DUCKDB),
+        results.find("json-day", OURS, "folder", CORES),
+        *(4, 8),
+    )
+    yield Goal(
+        "output size against gzip 6 in snapshot order",
+        max((size for day in DAYS if (size := _size(results, day))), default=None),
+        *(0.55, 0.45, _plain, False),
+    )
+
+
+def _of_wall(
+    results: Results,
+    name: str,
+    other: Outcome | None,
+    ours: Outcome | None,
+    reach: float,
+    aim: float,
+) -> Goal:
+    is_busy = results.is_busy(other, ours)
+    value = _ratio(other, ours, "wall_seconds")
+    return Goal(name, value, reach, aim, _times_faster, True, is_busy)
+
+
+def _of_memory(results: Results) -> Iterator[Goal]:
+    peaks = {name: max(size for _, size in of) for name, of in results.memory.items()}
+    days = [peaks[day] for day in DAYS if day in peaks]
+    week = peaks.get("week")
+    yield Goal(
+        f"peak memory of one worker ({CORES} converters), seven days",
+        week,
+        *(300e6, 150e6, figures.size, False),
+    )
+    yield Goal(
+        "the same, seven days against one",
+        week / max(days) if week and days else None,
+        *(1.1, 1.1, _plain, False),
+    )
+
+
+def _of_week(results: Results) -> Iterator[Goal]:
+    yield Goal(
+        "CPU that is not reading, parsing or compressing, of a week",
+        max((one.share for one in results.overhead if one.reads == "S3"), default=None),
+        *(0.05, 0.02, _percent, False),
+    )
+    near = results.find("week", OURS, "S3")
+    far = results.find("week", OURS, OVER_A_NETWORK)
+    share = None
+    if near is not None and far is not None:
+        on_the_wire = results.raw_bytes["week"] / _BYTES_A_SECOND
+        share = max(near.wall_seconds, on_the_wire) / far.wall_seconds
+    yield Goal(
+        f"throughput of a week from {OVER_A_NETWORK}, of what CPU or network allow",
+        share,
+        *(0.9, 0.9, _percent, True, results.is_busy(near, far)),
+    )
+
+
+def _of_weeks(results: Results) -> Iterator[Goal]:
+    of = results.scheduling
+    name = f"scheduling {of.weeks if of else 481} weeks, all done"
+    seconds, requests = (of.wall_seconds, of.requests) if of else (None, None)
+    yield Goal(name, seconds, 3, 1, figures.duration, False)
+    yield Goal("the same, in S3 requests", requests, 5, 5, _count, False)
+
+
+def _size(results: Results, day: str) -> float | None:
+    """Our bytes for those of the script's gzip: of the same lines, all of them if it wrote all."""
+    script, ours = results.find(day, STRAIGHTFORWARD), results.find(day, OURS)
+    if script and ours and script.every == 1:
+        return ours.output_bytes / script.output_bytes
+    theirs = results.level(day, "zlib", "snapshot", 6)
+    same = results.level(day, "libdeflate", results.order, results.compression_level)
+    return same.bytes / theirs.bytes if same and theirs else None
+
+
+def _ratio(one: Outcome | None, other: Outcome | None, figure: str) -> float | None:
+    if one is None or other is None:
+        return None
+    return float(getattr(one, figure) / getattr(other, figure))
+
+
+def _ratio_without_start(
+    results: Results, one: Outcome | None, other: Outcome | None
+) -> float | None:
+    """CPU beyond that of converting one snapshot, of both."""
+    seconds = []
+    for outcome in (one, other):
+        if outcome is None:
+            return None
+        start = results.find("one-snapshot", outcome.name, outcome.reads, outcome.cores)
+        if start is None:
+            return None
+        seconds.append(outcome.cpu_seconds - start.cpu_seconds)
+    return seconds[0] / seconds[1] if seconds[1] > 0 else None
+
+
+def _times_less(value: float) -> str:
+    return f"{value:.1f} times less"
+
+
+def _times_faster(value: float) -> str:
+    return f"{value:.2f} times faster" if value < 3 else f"{value:.1f} times faster"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _count(value: float) -> str:
+    return f"{value:.0f}"

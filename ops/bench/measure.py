@@ -1,0 +1,84 @@
+"""One measurement: a command, run under the supervisor, on so many cores.
+
+`measure` promises CPU seconds of every process that the command started, wall seconds, what the
+rest of the machine did meanwhile and, when asked for, memory over time; or a `Problem` with the end
+of what the command printed. It never repeats or averages: that is for whoever compares.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.problem import Problem
+from tasks.settings import PROJECT
+
+_TAIL_LINES = 15
+_SETTINGS_OF_OURS = ("AWS_", "BUSTIMES_", "LOCAL_", "EC2_", "NOTIFY_", "LUIGI_")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run of a command took; `memory` holds (seconds, bytes) where it was looked at.
+
+    `converters_cpu_seconds` is a part of `cpu_seconds`, of our own commands only.
+    """
+
+    cpu_seconds: float
+    wall_seconds: float
+    others_cpu_seconds: float
+    memory: list[tuple[float, int]] = field(default_factory=list, repr=False)
+    converters_cpu_seconds: float = 0.0
+
+    @property
+    def peak_bytes(self) -> int:
+        return max((size for _, size in self.memory), default=0)
+
+
+def measure(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    cores: int,
+    log: Path,
+    memory: bool = False,
+) -> Measured:
+    """Run the command with `environment` added to a clean one; raises `Problem` if it fails."""
+    allowed = sorted(os.sched_getaffinity(0))[-cores:]
+    options = ["--cores", ",".join(map(str, allowed)), "--log", str(log)]
+    if memory:
+        options.append("--memory")
+    answer = subprocess.run(
+        [sys.executable, "-m", "ops.bench.supervisor", *options, "--", *command],
+        cwd=PROJECT,
+        env={**clean_environment(), **environment},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    values = json.loads(answer.stdout)
+    exit_code = values.pop("exit_code")
+    if exit_code:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+        raise Problem(f"{' '.join(command)[:200]} ended with exit code {exit_code}:\n{tail}")
+    return Measured(**values | {"memory": [(at, size) for at, size in values["memory"]]})
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without any setting that changes what our commands do."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS_OF_OURS)
+    }
+    return kept | {"LUIGI_CONFIG_PATH": str(PROJECT / "luigi.cfg"), "NO_PROXY": "127.0.0.1"}
+
+
+def median(runs: Sequence[Measured]) -> Measured:
+    """The run in the middle, figure by figure, without memory."""
+    return Measured(
+        cpu_seconds=statistics.median(run.cpu_seconds for run in runs),
+        wall_seconds=statistics.median(run.wall_seconds for run in runs),
+        others_cpu_seconds=statistics.median(run.others_cpu_seconds for run in runs),
+        converters_cpu_seconds=statistics.median(run.converters_cpu_seconds for run in runs),
+    )

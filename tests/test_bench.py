@@ -1,0 +1,383 @@
+"""What the bench promises: exact accounts, an endpoint like S3, equal outputs, honest tables."""
+
+import ast
+import contextlib
+import dataclasses
+import datetime as dt
+import gzip
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from ops.bench import checks, contenders, plot, report, results
+from ops.bench.__main__ import main
+from ops.bench.data import prepare, with_one_odd_record
+from ops.bench.endpoint import Endpoint, serving
+from ops.bench.goals import goals
+from ops.bench.measure import measure
+from ops.bench.results import Gets, Level, Outcome, Overhead, Results, Scheduling
+from tasks.bustimes import synthetic
+from tasks.problem import Problem
+from tasks.storage.bulk import BulkReader
+from tasks.storage.s3 import S3Prefix
+from tests.conftest import PROJECT, forget
+
+# Accounts of processes
+
+BUSY = "import time\nwhile time.process_time() < {seconds}: pass\n"
+
+
+def test_cpu_of_every_process_counts_even_of_those_whose_parent_is_gone(tmp_path: Path) -> None:
+    grandchild = BUSY.format(seconds=0.4)
+    child = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {grandchild!r}])\n"
+    one = [sys.executable, "-c", BUSY.format(seconds=0.2) + child]
+    measured = measure(one, {}, 1, tmp_path / "log")
+    assert measured.cpu_seconds >= 0.6
+    assert measured.memory == []
+
+
+def test_memory_is_that_of_all_processes_together(tmp_path: Path) -> None:
+    hold = "import time; held = b'x' * 40_000_000; time.sleep(0.5)"
+    both = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {hold!r}])\n{hold}"
+    measured = measure([sys.executable, "-c", both], {}, 1, tmp_path / "log", memory=True)
+    assert 80e6 < measured.peak_bytes < 160e6
+    assert [at for at, _ in measured.memory] == sorted(at for at, _ in measured.memory)
+
+
+def test_a_command_that_fails_is_a_problem_with_its_last_words(tmp_path: Path) -> None:
+    failing = [sys.executable, "-c", "import sys; print('the last word'); sys.exit(3)"]
+    with pytest.raises(Problem, match=r"exit code 3:\nthe last word"):
+        measure(failing, {}, 1, tmp_path / "log")
+
+
+def test_a_command_gets_the_cores_and_the_settings_that_it_is_given_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BUSTIMES_MAX_ERRORS", "7")
+    monkeypatch.setenv("AWS_PROFILE", "somebody")
+    script = (
+        "import json, os\n"
+        "print(json.dumps([len(os.sched_getaffinity(0)), os.environ.get('BUSTIMES_ORDER'),"
+        " os.environ.get('BUSTIMES_MAX_ERRORS'), os.environ.get('AWS_PROFILE')]))"
+    )
+    measure([sys.executable, "-c", script], {"BUSTIMES_ORDER": "snapshot"}, 1, tmp_path / "log")
+    assert json.loads((tmp_path / "log").read_text()) == [1, "snapshot", None, None]
+
+
+# The endpoint
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Path:
+    folder = tmp_path / "objects"
+    (folder / "raw").mkdir(parents=True)
+    for number in range(1234):
+        (folder / "raw" / f"{number:04}.json").write_bytes(b"%d" % number * 100)
+    (folder / "top.json").write_bytes(b"top")
+    return folder
+
+
+@contextlib.contextmanager
+def reached(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, **options: float
+) -> Iterator[tuple[Endpoint, S3Prefix]]:
+    with serving({"things": folder}, **options) as endpoint:
+        for name, value in endpoint.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        forget()
+        yield endpoint, S3Prefix("s3://things")
+
+
+def test_the_endpoint_lists_page_by_page_what_is_there(
+    objects: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reached(objects, monkeypatch) as (endpoint, root):
+        before = endpoint.used().requests
+        listed = list(root.objects("raw/"))
+        assert endpoint.used().requests - before == 2
+        assert [one.key for one in listed] == [f"raw/{number:04}.json" for number in range(1234)]
+        assert [one.size for one in listed[:11]] == [100] * 10 + [200]
+        assert [one.key for one in root.objects("raw/12")] == [
+            f"raw/{number}.json" for number in range(1200, 1234)
+        ]
+        assert [one.key for one in root.top_objects()] == ["top.json"]
+        assert root.first_key("raw/", after="raw/0999") == "raw/0999.json"
+        assert root.first_key("raw/", after="raw/1233.json") is None
+        assert root.find("raw/1233.json") == listed[-1]
+        assert root.find("raw/1234.json") is None
+
+
+@pytest.mark.parametrize("options", [{}, {"delay_ms": 5, "mbit": 50}], ids=["fast", "far away"])
+def test_the_endpoint_sends_each_object_whole(
+    options: dict[str, float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bodies = [os.urandom(size) for size in (0, 1, 65_536, 300_000)] * 4
+    for number, body in enumerate(bodies):
+        (tmp_path / f"{number:02}").write_bytes(body)
+    with reached(tmp_path, monkeypatch, **options) as (_, root):
+        listed = list(root.objects(""))
+        reader = BulkReader(root.bulk_source(), at_once=8)
+        assert reader.read(listed, root.credentials()) == bodies
+        assert [root.read(one.key) for one in listed] == bodies
+        with pytest.raises(Problem, match="was replaced"):
+            reader.read([dataclasses.replace(listed[0], etag="other")], root.credentials())
+
+
+def test_the_endpoint_refuses_what_it_does_not_know_as_s3_does(
+    objects: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reached(objects, monkeypatch) as (_, root):
+        with pytest.raises(ClientError, match="NotImplemented"):
+            root.client.delete_object(Bucket="things", Key="top.json")
+        with pytest.raises(ClientError, match="NoSuchBucket"):
+            boto3.client("s3").list_objects_v2(Bucket="other")
+        with pytest.raises(ClientError, match="NoSuchKey"):
+            root.client.get_object(Bucket="things", Key="../objects/top.json")
+
+
+def test_the_endpoint_is_gone_afterwards(objects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with reached(objects, monkeypatch) as (endpoint, _):
+        port = urlsplit(endpoint.address).port
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+# The data
+
+EVENING = dt.datetime(2021, 11, 9, 2, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize("day", [EVENING, EVENING + dt.timedelta(days=2)], ids=["repr", "JSON"])
+def test_one_record_of_each_snapshot_has_quotes_and_escapes(day: dt.datetime) -> None:
+    is_json = day != EVENING
+    read = json.loads if is_json else ast.literal_eval
+    quotes = ("'", "\\") if is_json else ('"', "\\")
+    for _, body in synthetic.snapshots(day, day + dt.timedelta(minutes=10), vehicles=200):
+        changed = with_one_odd_record(body)
+        before, after = read(body.decode()), read(changed.decode())
+        assert [record["vehicleID"] for record in after] == [one["vehicleID"] for one in before]
+        pieces = changed.decode().split("}, {")
+        odd = [any(quote in piece for quote in quotes) for piece in pieces]
+        assert odd == [index == len(pieces) // 2 for index in range(len(pieces))]
+        assert 'Men\'s "Old Mill"' in after[len(after) // 2]["signMessageLong"]
+    assert with_one_odd_record(b"[]") == b"[]"
+    assert with_one_odd_record(b"{}") == b"{}"
+
+
+def test_the_data_is_made_once_and_anew_when_it_should_be_other(tmp_path: Path) -> None:
+    data = prepare(tmp_path / "data", hours=1, vehicles=3)
+    assert [len(sample.files) for sample in data.samples] == [1, 60, 60, 420]
+    assert b"u'vehicleID'" in data.repr_day.files[0].read_bytes()
+    assert b'"vehicleID"' in data.json_day.files[0].read_bytes()
+    made = data.week.files[0].stat().st_mtime_ns
+    again = prepare(tmp_path / "data", hours=1, vehicles=3)
+    assert again.week.files[0].stat().st_mtime_ns == made
+    other = prepare(tmp_path / "data", hours=1, vehicles=4)
+    assert other.week.files[0].stat().st_mtime_ns != made
+
+
+# The checks
+
+
+def test_other_bytes_lines_or_numbers_of_lines_are_a_problem(tmp_path: Path) -> None:
+    key = "bustimes__2021-11-11__16-00-05.json"
+    (tmp_path / key).touch()
+    lines = [b'{"a":%d,"snapshot_time":"2021-11-11T16:00:05+00:00"}\n' % a for a in range(3)]
+    other_time = b'{"a":7,"snapshot_time":"2021-11-11T16:01:05+00:00"}\n'
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines" / "16.jsonl").write_bytes(b"".join(lines) + other_time)
+    (tmp_path / "same.gz").write_bytes(gzip.compress(b"".join(lines)))
+    (tmp_path / "other.gz").write_bytes(gzip.compress(b"".join(lines[:2] + lines[:1])))
+    (tmp_path / "fewer.gz").write_bytes(gzip.compress(b"".join(lines[:2])))
+
+    checks.must_hold_lines(tmp_path / "same.gz", tmp_path / "lines", [tmp_path / key])
+    for name in ("other.gz", "fewer.gz"):
+        with pytest.raises(Problem, match="Line 3 is not the script's"):
+            checks.must_hold_lines(tmp_path / name, tmp_path / "lines", [tmp_path / key])
+    checks.must_be_equal({"one": tmp_path / "same.gz", "two": tmp_path / "same.gz"})
+    with pytest.raises(Problem, match="gave different bytes"):
+        checks.must_be_equal({"one": tmp_path / "same.gz", "two": tmp_path / "other.gz"})
+    assert checks.lines_of(tmp_path / "same.gz") == 3
+    checks.must_be_as_many({"one": 3, "two": 3})
+    with pytest.raises(Problem, match=r"one: 3, two: 2"):
+        checks.must_be_as_many({"one": 3, "two": 2})
+
+
+# The tables
+
+
+def outcome(
+    sample: str, name: str, reads: str, cores: int, seconds: float, **other: Any
+) -> Outcome:
+    values = {"every": 1, "others_cpu_seconds": 0.0, "peak_bytes": 0, "lines": 10}
+    values |= {"output_bytes": 500, "cpu_seconds": seconds, "wall_seconds": seconds} | other
+    return Outcome(sample=sample, name=name, reads=reads, cores=cores, **values)
+
+
+@pytest.fixture
+def measured() -> Results:
+    """Results with round numbers: every goal is passed, but for two."""
+    two = contenders.CORES
+    script, ours = contenders.STRAIGHTFORWARD, contenders.OURS
+    found = Results(
+        machine={"processor": "Any", "cores": "2", "memory": "8 GB", "system": "L", "python": "3"},
+        rounds=3,
+        order="vehicle",
+        compression_level=6,
+        snapshots={"one-snapshot": 1, "repr-day": 1440, "json-day": 1440, "week": 10_080},
+        raw_bytes={"one-snapshot": 1, "repr-day": 1000, "json-day": 1000, "week": 125_000_000},
+        missing={contenders.JQ: "pigz is not installed"},
+    )
+    for day, seconds in (("one-snapshot", 1), ("repr-day", 260), ("json-day", 60)):
+        every = 8 if day == "repr-day" else 1
+        found.outcomes += [
+            outcome(day, script, "S3", two, seconds, output_bytes=1000, every=every),
+            outcome(day, ours, "S3", two, 10 if day != "one-snapshot" else 1, output_bytes=400),
+            outcome(day, ours, "folder", two, 10, output_bytes=400),
+        ]
+    found.outcomes += [
+        outcome("json-day", contenders.DUCKDB, "folder", two, 90, output_bytes=700),
+        outcome("week", ours, "folder", 1, 100),
+        outcome("week", ours, "folder", two, 50),
+        outcome("week", ours, "S3", two, 50),
+        outcome("week", ours, contenders.OVER_A_NETWORK, two, 52),
+    ]
+    found.gets = [Gets("boto3", 10, 1000, 0.1, 0.01), Gets("obstore", 10, 1000, 0.01, 0.01)]
+    found.memory = {"week": [(0.0, 10), (60.0, 140_000_000)], "json-day": [(9.0, 135_000_000)]}
+    found.overhead = [Overhead("S3", two, 0.5, 99.5, 0.5)]
+    found.scheduling = Scheduling(481, 0.9, 0.9, 2)
+    found.levels = [
+        Level("repr-day", "zlib", "snapshot", 6, 9000, 1000, 1.0),
+        Level("repr-day", "libdeflate", "vehicle", 6, 9000, 500, 1.0),
+    ]
+    return found
+
+
+def test_each_figure_is_held_against_what_it_must_reach_and_what_it_should(
+    measured: Results,
+) -> None:
+    named = {goal.name: goal for goal in goals(measured)}
+    verdicts = {name: goal.verdict for name, goal in named.items()}
+    json_day = "CPU, JSON day, against the straightforward script"
+    size = "output size against gzip 6 in snapshot order"
+    assert verdicts.pop(json_day) == "missed"
+    assert named[json_day].value == 6
+    assert verdicts.pop(size) == "reached"
+    assert named[size].value == 0.5  # of the repr day, by the levels: the worse of both
+    assert set(verdicts.values()) == {"passed"}
+
+
+def test_wall_seconds_of_a_busy_machine_are_not_taken_for_ours(measured: Results) -> None:
+    slow = dataclasses.replace(measured.find("week", contenders.OURS, "folder", 1), wall_seconds=60)
+    measured.outcomes.insert(0, slow)
+    assert "missed" in [goal.verdict for goal in goals(measured) if "one week" in goal.name]
+    measured.outcomes[0] = dataclasses.replace(slow, others_cpu_seconds=30.0)
+    verdicts = [goal.verdict for goal in goals(measured) if "one week" in goal.name]
+    assert verdicts == ["missed on a busy machine"]
+
+
+def test_what_starting_takes_can_be_left_out(measured: Results) -> None:
+    _, json_day, _, repr_day = goals(measured)[:4]
+    assert json_day.value == (60 - 1) / (10 - 1)
+    assert repr_day.value == (260 - 1) / (10 - 1)
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    assert {goal.verdict for goal in goals(Results())} == {"not measured"}
+
+
+def test_the_tables_say_what_their_figures_are_not(measured: Results) -> None:
+    measured.is_whole = False
+    measured.outcomes.append(outcome("week", "slow", "folder", 1, 10, others_cpu_seconds=9.0))
+    text = "\n".join(report.lines(measured, markdown=False))
+    assert "jq | pigz, because pigz is not installed" in text
+    assert "one in 8 snapshots" in text
+    assert "The days are cut short" in text
+    assert "Other programs had more than 15% of the machine during 1 of" in text
+    rows = [line for line in report.lines(measured, markdown=True) if line.startswith("|")]
+    assert any("DuckDB" in row and "| 9.00 |" in row for row in rows)
+    tables = [
+        list(rows)
+        for is_row, rows in groupby(
+            report.lines(measured, markdown=True), key=lambda line: line.startswith("|")
+        )
+        if is_row
+    ]
+    assert len(tables) == 3
+    for table in tables:
+        assert len({row.replace("\\|", "").count("|") for row in table}) == 1
+
+
+def test_the_plot_is_a_picture_of_every_contender(measured: Results) -> None:
+    drawn = ElementTree.fromstring(plot.svg(measured))
+    texts = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"DuckDB", "ours = 1", "straightforward script (sampled)"} <= set(texts)
+    assert "seven days, 140 MB at the peak" in texts
+    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}polyline"))) == 2
+    assert ElementTree.fromstring(plot.svg(Results(machine=measured.machine))) is not None
+
+
+def test_results_are_read_as_they_were_written(measured: Results, tmp_path: Path) -> None:
+    measured.write(tmp_path / "results.json")
+    assert results.read(tmp_path / "results.json") == measured
+
+
+# The command
+
+
+def test_a_contender_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda program: None if program == "pigz" else program)
+    assert contenders.missing()[contenders.JQ].startswith("pigz is not installed")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--only", "days,nights"], ["--rounds", "0"], ["--hours", "25"]]
+)
+def test_a_wrong_option_is_explained(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_one_run_measures_everything_and_writes_it_down(tmp_path: Path) -> None:
+    options = ["--hours", "1", "--vehicles", "6", "--rounds", "1", "--out", str(tmp_path / "out")]
+    run = subprocess.run(
+        [sys.executable, "-m", "ops.bench", *options],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    found = results.read(tmp_path / "out" / "results.json")
+    missing = [goal.name for goal in goals(found) if goal.verdict == "not measured"]
+    # So few records take no longer than one snapshot, some of the time.
+    assert {name for name in missing if "without starting" not in name} == set()
+    for day in ("repr-day", "json-day"):
+        assert len({one.lines for one in found.outcomes if one.sample == day}) == 1
+    names = {one.name for one in found.outcomes if one.sample == "json-day"}
+    assert names == {
+        *(contenders.OURS, contenders.LIMIT, contenders.STRAIGHTFORWARD),
+        *({contenders.DUCKDB, contenders.JQ} - found.missing.keys()),
+    }
+    assert "CPU per GET of one snapshot" in run.stdout
+    assert "CPU per GET of one snapshot" in (tmp_path / "out" / "results.md").read_text()
+    ElementTree.parse(tmp_path / "out" / "plot.svg")
+    assert not list((tmp_path / "state" / "bench").glob("work/*"))
