@@ -5,8 +5,8 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help smoke full plan status logs sync verify luigid ui setup teardown demo-ec2 bench test \
-	lint _environment
+.PHONY: help smoke full plan status logs sync verify luigid ui setup teardown demo-ec2 kernel bench \
+	test lint _environment
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -78,6 +78,9 @@ teardown: _environment ## stop the services and remove their files; on EC2: all 
 demo-ec2: $(VENV)/.local-aws-installed ## setup to teardown on EC2, on an AWS that is on this machine
 	@$(VENV)/bin/python -m ops.local_aws.demo
 
+kernel: $(VENV)/.compiler-installed ## compile the conversion kernel again, after a change of its C files
+	@$(VENV)/bin/python -m ops.kernel
+
 bench: $(VENV)/.tests-installed ## speed, memory and size, against what people would use instead
 	@$(VENV)/bin/python -m ops.bench $(BENCH)
 
@@ -105,6 +108,11 @@ $(VENV)/.installed: requirements.lock
 $(VENV)/.local-aws-installed: ops/local_aws/requirements.lock $(VENV)/.installed
 	@echo 'Installing an AWS for this machine (once) …'
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r ops/local_aws/requirements.lock
+	@touch $@
+
+$(VENV)/.compiler-installed: tasks/bustimes/kernel/compiler.lock $(VENV)/.installed
+	@echo 'Installing the compiler of the kernel (once) …'
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tasks/bustimes/kernel/compiler.lock
 	@touch $@
 
 $(VENV)/.tests-installed: tests/requirements.lock $(VENV)/.installed

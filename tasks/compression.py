@@ -1,4 +1,4 @@
-"""gzip, by libdeflate: several members make one file, and equal input makes equal bytes.
+"""gzip: several members make one file, and equal input makes equal bytes.
 
 Each call of `gzip_member` makes one complete member with no optional header field and no time in
 it, so that members may be written one after the other and every reader takes them as one file.
@@ -11,11 +11,25 @@ from collections.abc import Iterable, Iterator
 import deflate
 
 LEVELS = range(1, 13)
+"""libdeflate's."""
 
 
 def gzip_member(data: bytes, level: int) -> bytes:
     """`data` as one gzip member; `level` is 1 (fast) to 12 (small)."""
     return bytes(deflate.gzip_compress(data, level))
+
+
+def must_be_gzip_of(member: bytes, size: int) -> None:
+    """Raises `RuntimeError` unless libdeflate reads a member and gets as many bytes as promised.
+
+    For members that somebody else's code has made: their CRC is checked by the reading.
+    """
+    try:
+        found = len(deflate.gzip_decompress(member))
+    except (ValueError, deflate.DeflateError) as error:
+        raise RuntimeError(f"a gzip member that was just made cannot be read ({error})") from None
+    if found != size:
+        raise RuntimeError(f"a gzip member that was just made holds {found} bytes, not {size}")
 
 
 def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:

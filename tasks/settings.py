@@ -231,7 +231,7 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "spool": _folder,
     "order": _order,
     "max_errors": _whole_number(0, 10_000_000),
-    "compression_level": _whole_number(LEVELS.start, LEVELS.stop - 1),
+    "compression_level": _whole_number(0, LEVELS.stop - 1),
     "max_snapshot_mb": _whole_number(1, 1024),
     "processes": _whole_number(0, 256),
     "reads_at_once": _whole_number(1, 512),

@@ -72,7 +72,7 @@ def test_make_alone_prints_every_command(make: Make) -> None:
     assert printed.returncode == 0
     for command in COMMANDS:
         assert re.search(rf"^  make {command} +\S", printed.stdout, re.MULTILINE), command
-    wanted = "smoke full plan status logs sync verify luigid ui setup teardown demo-ec2 bench"
+    wanted = "smoke full plan status logs sync verify luigid ui setup teardown demo-ec2 kernel bench"
     assert {*wanted.split(), "test", "lint", "help"} == set(COMMANDS)
 
 
@@ -194,7 +194,7 @@ def test_every_command_has_help(ops: Run) -> None:
     [subcommands] = [
         action.choices for action in _parser()._actions if isinstance(action.choices, dict)
     ]
-    assert set(subcommands) == set(COMMANDS) - {"help", "test", "lint", "demo-ec2", "bench"}
+    assert set(subcommands) == set(COMMANDS) - {"help", "test", "lint", "demo-ec2", "kernel", "bench"}
     for name, parser in subcommands.items():
         assert name in listed
         assert parser.description
@@ -300,7 +300,7 @@ def test_imports_point_one_way() -> None:
         assert not of(names, "boto3", "botocore", "obstore") or "/storage/" in place, place
         if not place.startswith("tasks/bustimes/") and place != "tasks/__init__.py":
             assert not of(names, "tasks.bustimes"), place
-    kernel = ("hour", "snapshot", "python_repr", "json_records")
+    kernel = ("hour", "snapshot", "python_repr", "json_records", "kernel/__init__")
     for name in kernel:
         names = imported(PROJECT / f"tasks/bustimes/{name}.py")
         assert not of(names, "tasks.settings", "tasks.storage", "luigi"), name

@@ -190,13 +190,13 @@ def test_the_spot_check_finds_records_that_are_not_those_of_the_snapshot(archive
 def test_the_spot_check_reads_by_other_means_than_the_conversion(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.bustimes import snapshot
+    from tasks.bustimes import kernel, snapshot
 
-    def fail(_: bytes) -> None:
+    def fail(*_: object) -> None:
         raise AssertionError("the spot check used the conversion's own parser")
 
     monkeypatch.setattr(snapshot, "read_records", fail)
-    monkeypatch.setattr(verify_module.python_repr, "to_json", fail)
+    monkeypatch.setattr(kernel, "Kernel", fail)
     assert check(archive).state == "good"
 
 

@@ -32,7 +32,7 @@ from tasks.storage.s3 import S3Prefix
 _PACKAGES = ("tasks", "ops")
 _LEFT_OUT = ("ops/bench/", "ops/local_aws/")
 _FILES = ("requirements.lock", "ops/stack.yaml")
-_SUFFIXES = (".py", ".sh")
+_SUFFIXES = (".py", ".sh", ".wasm")
 _HASH_DIGITS = 16
 _NAME = re.compile(rf"bustimes-[0-9a-f]{{{_HASH_DIGITS}}}\.tar\.gz")
 _SECTIONS = {

@@ -8,18 +8,21 @@ parent leaves nothing running.
 """
 
 import contextlib
+import datetime as dt
 import os
 import queue
 import sys
 import threading
 import traceback
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
 
 from tasks.bustimes.disk import explained
 from tasks.bustimes.hour import ConvertedHour, convert
+from tasks.bustimes.kernel import OutOfMemory
 from tasks.bustimes.listing import ListedSnapshot
 from tasks.problem import Problem
 from tasks.storage.address import BulkSource, Credentials
@@ -105,19 +108,38 @@ class Converter:
             return _failure(error)
 
     def _convert(self, job: Job, bodies: list[bytes]) -> ConvertedHour | Failure:
-        readable = [one for one in job.snapshots if not self._is_too_large(one)]
         try:
-            named = [
-                (one.stored.key, one.time, body) for one, body in zip(readable, bodies, strict=True)
-            ]
-            hour = convert(named, self._setup.order, self._setup.level)
-            body_of = {key: body for key, _, body in named} if hour.refused else {}
-            with explained(self._setup.refused_folder):
-                for key, _ in hour.refused:
-                    self._refused_path(key).write_bytes(body_of[key])
+            hour = convert(
+                self._one_by_one(job, bodies),
+                self._setup.order,
+                self._setup.level,
+                count=len(bodies),
+                largest=max(map(len, bodies), default=0),
+                on_refused=self._keep,
+            )
             return self._with_large(hour, job)
+        except OutOfMemory:
+            hour_of = job.snapshots[0].time.strftime("%Y-%m-%d %H:00")
+            return Failure(
+                f"The snapshots of {hour_of} UTC take more memory than there is. Set processes or "
+                "workers lower, or use a larger machine; nothing was written, run it again.",
+                is_problem=True,
+            )
         except Exception as error:
             return _failure(error)
+
+    def _one_by_one(
+        self, job: Job, bodies: list[bytes]
+    ) -> Iterator[tuple[str, dt.datetime, bytes]]:
+        """The snapshots, each of which is let go as soon as the next is asked for."""
+        bodies.reverse()
+        for one in job.snapshots:
+            if not self._is_too_large(one):
+                yield one.stored.key, one.time, bodies.pop()
+
+    def _keep(self, key: str, body: bytes) -> None:
+        with explained(self._setup.refused_folder):
+            self._refused_path(key).write_bytes(body)
 
     def _with_large(self, hour: ConvertedHour, job: Job) -> ConvertedHour:
         """The hour with its too large snapshots counted and named among the refused."""
@@ -126,10 +148,8 @@ class Converter:
             return hour
         limit = self._setup.max_snapshot_bytes >> 20
         reason = "it is {:,.1f} MB long, and max_snapshot_mb is {}"
-        return ConvertedHour(
-            member=hour.member,
-            lines=hour.lines,
-            uncompressed_bytes=hour.uncompressed_bytes,
+        return replace(
+            hour,
             snapshots=hour.snapshots + len(large),
             raw_bytes=hour.raw_bytes + sum(one.size for one in large),
             refused=sorted(
@@ -138,7 +158,6 @@ class Converter:
                     *((one.key, reason.format(one.size / (1 << 20), limit)) for one in large),
                 ]
             ),
-            tokenized=hour.tokenized,
         )
 
     def _is_too_large(self, snapshot: ListedSnapshot) -> bool:

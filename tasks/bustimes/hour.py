@@ -8,15 +8,29 @@ named with its reason and leaves nothing behind. The same input gives the same b
 An hour is the unit because it is large enough to compress well and small enough to sort in
 memory: inside it all records of one vehicle stand together, which makes neighbouring lines nearly
 equal and halves the size.
+
+How: `tasks.bustimes.kernel` reads, orders and compresses. A record that it leaves out is read by
+Python's own parsers and put back in its place; where that fails as well, or the body is no plain
+list of records, `tasks.bustimes.snapshot` reads the whole body, or says what is wrong with it.
 """
 
+import bisect
 import datetime as dt
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
-from tasks.bustimes.snapshot import Records, Refused, VehicleKey, read_records
-from tasks.compression import gzip_member
+from tasks.bustimes import snapshot
+from tasks.bustimes.kernel import BEHIND_ALL_NUMBERS, NO_VEHICLE, NOT_READ, ODD, Kernel, kernel
+from tasks.bustimes.snapshot import MISSING, Refused, VehicleKey
+from tasks.compression import gzip_member, must_be_gzip_of
+
+BY_LINES = 0
+"""The compression level at which the kernel compresses, each line by what differs from the last."""
+
+Fields = dict[str, dict[str, int]]
+"""For each field, how often it has a value of which kind."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +38,7 @@ class ConvertedHour:
     """One hour's gzip member and what is in it; `member` is empty where there are no lines.
 
     `refused` holds (key, reason) of each body that is no snapshot; `tokenized` counts records
-    that needed the parser's slow path.
+    that needed more than the kernel; `vehicles` holds each vehicle once.
     """
 
     member: bytes
@@ -34,38 +48,55 @@ class ConvertedHour:
     raw_bytes: int
     refused: list[tuple[str, str]]
     tokenized: int
+    vehicles: list[VehicleKey] = field(default_factory=list)
+    fields: Fields = field(default_factory=dict)
 
 
 def convert(
-    snapshots: Iterable[tuple[str, dt.datetime, bytes]], order: str, level: int
+    snapshots: Iterable[tuple[str, dt.datetime, bytes]],
+    order: str,
+    level: int,
+    *,
+    count: int,
+    largest: int,
+    on_refused: Callable[[str, bytes], object] = lambda _key, _body: None,
 ) -> ConvertedHour:
     """Convert (key, UTC time, body) of one hour, which must come in time order.
 
-    `order` is "vehicle" or "snapshot"; `level` is libdeflate's, 1 to 12.
+    There are at most `count` of them, of at most `largest` bytes each. `order` is "vehicle" or
+    "snapshot"; `level` is libdeflate's, 1 to 12, or `BY_LINES`. `on_refused` is called with the key
+    and body of each that is no snapshot. No body is held longer than it is read. Raises
+    `kernel.OutOfMemory` for an hour too large for this machine.
     """
-    read: list[tuple[bytes, Records]] = []
+    reader = _Reader(kernel(), count, largest)
     refused: list[tuple[str, str]] = []
-    raw_bytes = count = tokenized = 0
+    raw_bytes = seen = 0
     for key, time, body in snapshots:
-        count += 1
+        seen += 1
         raw_bytes += len(body)
         try:
-            records = read_records(body)
+            reader.read(body, line_end(time))
         except Refused as reason:
             refused.append((key, str(reason)))
-            continue
-        read.append((line_end(time), records))
-        tokenized += records.tokenized
-    lines = list(_by_vehicle(read) if order == "vehicle" else _by_snapshot(read))
-    text = b"".join(lines)
+            on_refused(key, body)
+    vehicles = reader.sort(by_vehicle=order == "vehicle")
+    lines, size = reader.kernel.records, reader.kernel.lines_bytes
+    member = b""
+    if lines and level == BY_LINES:
+        member = reader.kernel.member()
+        must_be_gzip_of(member, size)  # by somebody else's code, before anybody relies on ours
+    elif lines:
+        member = gzip_member(reader.kernel.lines(), level)
     return ConvertedHour(
-        member=gzip_member(text, level) if lines else b"",
-        lines=len(lines),
-        uncompressed_bytes=len(text),
-        snapshots=count,
+        member=member,
+        lines=lines,
+        uncompressed_bytes=size,
+        snapshots=seen,
         raw_bytes=raw_bytes,
         refused=refused,
-        tokenized=tokenized,
+        tokenized=reader.tokenized,
+        vehicles=vehicles,
+        fields=reader.fields(),
     )
 
 
@@ -74,23 +105,92 @@ def line_end(time: dt.datetime) -> bytes:
     return b',"snapshot_time":"%s"}\n' % time.isoformat().encode()
 
 
-def _line(record: bytes, end: bytes) -> bytes:
-    return record[:-1] + end if len(record) > 2 else b"{" + end[1:]
+class _Reader:
+    """The records of an hour, by the kernel where it can and by Python where it cannot."""
+
+    def __init__(self, empty: Kernel, snapshots: int, largest: int) -> None:
+        self.kernel = empty
+        self.tokenized = 0
+        self._kinds: dict[str, Counter[str]] = {}
+        self._others: list[tuple[int, tuple[str, str]]] = []  # address of the record, vehicle
+        self.kernel.begin(largest, snapshots)
+
+    def read(self, body: bytes, end: bytes) -> None:
+        """Add a snapshot's records; raises `Refused`."""
+        text = snapshot.text_of(body)
+        if text is None:
+            return
+        is_repr = not snapshot.looks_like_json(text)
+        if not snapshot.is_utf8(text):
+            snapshot.read_records(body)  # says where
+        self.kernel.open(text, end, is_repr)
+        odd: list[tuple[bytes, VehicleKey]] = []
+        others = len(self._others)
+        while (status := self.kernel.read()) == ODD:
+            start, stop = self.kernel.odd_record()
+            record = snapshot.read_one_record(text[start:stop], is_repr)
+            if record is None:
+                status = NOT_READ
+                break
+            odd.append(record)
+            self._add(*record)
+        if status == NOT_READ:
+            self.kernel.undo()
+            del self._others[others:]
+            records = snapshot.read_records(body)
+            odd = list(zip(records.records, records.vehicles, strict=True))
+            for record in odd:
+                self._add(*record)
+        self.tokenized += len(odd)
+        for text_of_record, _ in odd:
+            self._count_fields(text_of_record)
+
+    def sort(self, by_vehicle: bool) -> list[VehicleKey]:
+        """Put the records in order: whole numbers first, then all other kinds of vehicle."""
+        others = sorted({vehicle for _, vehicle in self._others})
+        before = bisect.bisect_left(others, MISSING)
+        vehicle_of: dict[int, VehicleKey] = {NO_VEHICLE: MISSING}
+        for place, other in enumerate(others):
+            start = BEHIND_ALL_NUMBERS if place < before else NO_VEHICLE + 1
+            vehicle_of[start + place] = other
+        number_of = {vehicle: number for number, vehicle in vehicle_of.items()}
+        for address, other in self._others:
+            self.kernel.set_vehicle(address, number_of[other])
+        return [vehicle_of.get(number, number) for number in self.kernel.sort(by_vehicle)]
+
+    def fields(self) -> Fields:
+        """Every field with its kinds of values, of all records."""
+        found = self.kernel.fields()
+        for name, kinds in self._kinds.items():
+            found[name] = dict(Counter(found.get(name, {})) + kinds)
+        return found
+
+    def _add(self, record: bytes, vehicle: VehicleKey) -> None:
+        if isinstance(vehicle, int):
+            self.kernel.add(record, vehicle)
+        elif vehicle == MISSING:
+            self.kernel.add(record, NO_VEHICLE)
+        else:
+            self._others.append((self.kernel.add(record, BEHIND_ALL_NUMBERS), vehicle))
+
+    def _count_fields(self, record: bytes) -> None:
+        for name, value in json.loads(record, parse_int=_Whole).items():
+            self._kinds.setdefault(name, Counter())[_kind(value)] += 1
 
 
-def _by_snapshot(read: list[tuple[bytes, Records]]) -> Iterator[bytes]:
-    for end, snapshot in read:
-        for record in snapshot.records:
-            yield _line(record, end)
+class _Whole(str):
+    """A whole number's digits, of any length."""
 
 
-def _by_vehicle(read: list[tuple[bytes, Records]]) -> Iterator[bytes]:
-    """By vehicle, then time: whole numbers first, in numerical order, then all other kinds."""
-    of_vehicle: defaultdict[VehicleKey, list[bytes]] = defaultdict(list)
-    for end, snapshot in read:
-        for vehicle, record in zip(snapshot.vehicles, snapshot.records, strict=True):
-            of_vehicle[vehicle].append(_line(record, end))
-    for vehicle in sorted(key for key in of_vehicle if isinstance(key, int)):
-        yield from of_vehicle[vehicle]
-    for other in sorted(key for key in of_vehicle if isinstance(key, tuple)):
-        yield from of_vehicle[other]
+_KINDS: dict[type, str] = {
+    bool: "boolean",
+    _Whole: "integer",
+    float: "number",
+    str: "text",
+    list: "list",
+    dict: "object",
+}
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value), "null")

@@ -2,9 +2,9 @@
 
 `split` promises that reading each record as JSON gives what ``json.loads`` gives for the whole,
 value for value and in the same order: numbers keep their digits, text its escapes. Text that is
-no JSON, that no JSON reader could read back (NaN, Infinity), or that is no list of objects raises
-`NotRecords` with a reason. It knows nothing of vehicles, and never builds the values on the usual
-path.
+no JSON, that no JSON reader could read back (NaN, Infinity, nesting without end), or that is no
+list of objects raises `NotRecords` with a reason. It knows nothing of vehicles, and never builds
+the values on the usual path.
 """
 
 import json
@@ -17,7 +17,13 @@ import msgspec
 _SLICES = msgspec.json.Decoder(list[msgspec.Raw])
 _FOR_PYTHON_ONLY = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity")
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s"]++')
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_BRACKETS = re.compile(rb"[\[{]++|[\]}]++")
 _SPACE = re.compile(r"[ \t\n\r]*+")
+
+
+DEEPEST = 500
+"""How deeply values may be nested: what every reader can bear."""
 
 
 class NotRecords(ValueError):
@@ -44,7 +50,21 @@ def split(text: bytes) -> list[bytes]:
     if bytes(record[0] for record in records).strip(b"{"):
         odd = next(record for record in records if record[:1] != b"{")
         raise NotRecords(f"it is a list that holds {_kind(odd)} where a record should be")
+    if any(_is_too_deep(record) for record in records):
+        raise NotRecords("its values are nested too deeply")
     return records
+
+
+def _is_too_deep(record: bytes) -> bool:
+    """Whether some reader may run out of stack: Python's does, sooner or later after 900 levels."""
+    if record.count(b"[") + record.count(b"{") <= DEEPEST:
+        return False
+    depth = 0
+    for brackets in _BRACKETS.findall(_STRING.sub(b"", record)):
+        depth += len(brackets) if brackets[:1] in b"[{" else -len(brackets)
+        if depth > DEEPEST:
+            return True
+    return False
 
 
 def must_be_utf8(text: bytes) -> None:

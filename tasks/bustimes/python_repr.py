@@ -5,23 +5,13 @@ bytes into JSON bytes. It knows Python's literal syntax and nothing of vehicles;
 reading its result as JSON gives what ``ast.literal_eval`` gives for the input (and what Python 2
 gave for longs such as ``12L``), or that the result is not JSON. Whether it is, the caller finds
 out by reading it: this module never validates and never refuses, except for escapes that no
-string can hold.
-
-How: almost all text holds neither a double quote nor a backslash, so every apostrophe delimits a
-string. Replacing ``u'`` by ``"`` then marks where strings start and leaves ``'`` where they end.
-This is exact if and only if the two alternate, which one pass checks; where they do not (a text
-that ends in u, a string without the u prefix), and around every double quote and backslash, the
-text is cut at a ``}`` outside strings and that piece alone goes through the tokenizer.
+string can hold. It is thorough, not fast: the kernel reads what is usual, and this what is left.
 """
 
 import re
 from json.encoder import encode_basestring_ascii
 
-_ALL_BUT_QUOTES = bytes(byte for byte in range(256) if byte not in b"\"'")
-
 _STRING = r"""(?:'[^'\\]*+(?:\\.[^'\\]*+)*+'|"[^"\\]*+(?:\\.[^"\\]*+)*+")"""
-# From any place outside a string up to and with the next closing brace outside a string.
-_PIECE = re.compile(rf"""[^'"}}]*+(?:{_STRING}[^'"}}]*+)*+}}?""".encode(), re.DOTALL)
 _TOKEN = re.compile(
     rf"""(?P<text>[uU]?{_STRING})|(?P<name>[A-Za-z_]\w*)|(?P<endless>['"])
         |(?<![\w.])(?<![eE][-+])(?P<long>\d+)[lL](?!\w)""",
@@ -38,46 +28,12 @@ _LETTER_ESCAPES = {
 }
 
 
-def to_json(body: bytes) -> tuple[bytes, int]:
-    """JSON text of a Python literal, and how many pieces of it needed the tokenizer.
+def to_json(body: bytes) -> bytes:
+    """JSON text of a Python literal.
 
     `body` is UTF-8 (Python 2 printed ASCII only). Raises `ValueError` for a string that Python
     itself refuses; any other text that is no literal gives text that is no JSON.
     """
-    pieces: list[bytes] = []
-    tokenized = 0
-    at = 0
-    quote, backslash = body.find(b'"'), body.find(b"\\")
-    while quote >= 0 or backslash >= 0:
-        odd = min(place for place in (quote, backslash) if place >= 0)
-        start = max(body.rfind(b"{", at, odd), at)
-        plain = _plain_to_json(body[at:start])
-        if plain is not None:
-            pieces.append(plain)
-            at = start
-        while at <= odd:
-            end, piece, was_tokenized = _convert_piece(body, at)
-            pieces.append(piece)
-            tokenized += was_tokenized
-            at = end
-        if 0 <= quote < at:
-            quote = body.find(b'"', at)
-        if 0 <= backslash < at:
-            backslash = body.find(b"\\", at)
-    plain = _plain_to_json(body[at:])
-    if plain is not None:
-        pieces.append(plain)
-        at = len(body)
-    while at < len(body):
-        end, piece, was_tokenized = _convert_piece(body, at)
-        pieces.append(piece)
-        tokenized += was_tokenized
-        at = end
-    return b"".join(pieces), tokenized
-
-
-def to_json_by_tokens(body: bytes) -> bytes:
-    """The same with every token looked at, at a tenth of the speed: also drops the L of longs."""
 
     def convert(match: re.Match[str]) -> str:
         if (text := match["text"]) is not None:
@@ -89,33 +45,6 @@ def to_json_by_tokens(body: bytes) -> bytes:
         return match["long"]
 
     return _TOKEN.sub(convert, body.decode()).encode()
-
-
-def _plain_to_json(text: bytes) -> bytes | None:
-    """JSON of text without double quotes and backslashes, or None where replacing is not exact."""
-    opened = text.replace(b"u'", b'"')
-    quotes = opened.translate(None, _ALL_BUT_QUOTES)
-    if quotes != b"\"'" * (len(quotes) // 2):
-        return None
-    return (
-        opened.replace(b"': None", b'":null')
-        .replace(b"': True", b'":true')
-        .replace(b"': False", b'":false')
-        .replace(b"'", b'"')
-    )
-
-
-def _convert_piece(body: bytes, at: int) -> tuple[int, bytes, bool]:
-    """Where the piece from `at` ends, its JSON, and whether it went through the tokenizer."""
-    match = _PIECE.match(body, at)
-    # No progress means a string that never ends: the rest is no literal, whatever is done to it.
-    end = match.end() if match is not None and match.end() > at else len(body)
-    text = body[at:end]
-    if b'"' not in text and b"\\" not in text:
-        plain = _plain_to_json(text)
-        if plain is not None:
-            return end, plain, False
-    return end, to_json_by_tokens(text), True
 
 
 def _unescape(text: str) -> str:

@@ -3,8 +3,9 @@
 A snapshot is one object named ``bustimes__YYYY-MM-DD__HH-MM-SS.json``, under ``raw/`` or at the
 root, whose name tells its time in UTC and whose body is one list of flat records, a vehicle each.
 Until 10 November 2021 a body is Python 2's ``repr``, since then JSON; the content decides, never
-the date. `read_records` gives every record's bytes or raises `Refused` with the reason. Pure
-functions over names and bytes: nothing here reads files, settings or the clock.
+the date. `read_records` gives every record's bytes or raises `Refused` with the reason, thoroughly
+and by Python's own means: what the kernel reads at machine speed must be the same. Pure functions
+over names and bytes: nothing here reads files, settings or the clock.
 """
 
 import datetime as dt
@@ -19,15 +20,13 @@ PREFIXES = ("raw/bustimes__", "bustimes__")
 """What a snapshot's key starts with: under raw/, and at the root as before raw/ existed."""
 
 _KEY = re.compile(r"(?:raw/)?bustimes__(\d{4})-(\d\d)-(\d\d)__(\d\d)-(\d\d)-(\d\d)\.json", re.ASCII)
-# In records a line each: at most one match in each, for it reaches to the end of the line.
-_VEHICLE = re.compile(rb'"vehicleID":(\d{1,18})[,}].*')
-# What makes a field's name look like another: an escaped quote that seems to open it, or one of its
-# own letters written as an escape.
-_ODD_NAME = re.compile(rb'\\(?:u00[4-7]|"vehicleID":)')
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 VehicleKey = int | tuple[str, str]
 """What one hour is ordered by: a whole number, or the kind and JSON text of anything else."""
+
+MISSING = ("missing", "")
+"""The key of records without a vehicle, or with null for it."""
 
 
 class Refused(ValueError):
@@ -38,13 +37,11 @@ class Refused(ValueError):
 class Records:
     """The records of one snapshot, compact JSON objects, in the order of the body.
 
-    `vehicles` holds the sort key of each; `tokenized` counts the pieces (records, as a rule) that
-    needed the slow and thorough path.
+    `vehicles` holds the sort key of each.
     """
 
     records: list[bytes]
     vehicles: list[VehicleKey]
-    tokenized: int
 
 
 def time_of(key: str) -> dt.datetime | None:
@@ -63,35 +60,58 @@ def key_of(time: dt.datetime) -> str:
     return f"raw/bustimes__{time.astimezone(dt.UTC):%Y-%m-%d__%H-%M-%S}.json"
 
 
-def read_records(body: bytes) -> Records:
-    """Every record of a body, exactly; raises `Refused` where it is no snapshot."""
+def text_of(body: bytes) -> bytes | None:
+    """What there is to read in a body, or None where nobody drove; raises `Refused`."""
     text = body.removeprefix(_BYTE_ORDER_MARK).strip()
     if text in (b"{}", b"[]"):
-        return Records([], [], 0)
+        return None
     if not text:
         raise Refused("it is empty")
     if text.startswith(b"<"):
         raise Refused("it is HTML or XML, such as an error page")
+    return text
+
+
+def is_utf8(text: bytes) -> bool:
     try:
-        records, tokenized = _split(text)
+        json_records.must_be_utf8(text)
+    except json_records.NotRecords:
+        return False
+    return True
+
+
+def read_one_record(text: bytes, is_repr: bool) -> tuple[bytes, VehicleKey] | None:
+    """One record of a body, from brace to brace, and its sort key; None where it is none."""
+    try:
+        one = python_repr.to_json(text) if is_repr else text
+        (record,) = json_records.split(b"[" + one + b"]")
+        _must_not_have_snapshot_time([record])
+        return record, _vehicle(record)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_records(body: bytes) -> Records:
+    """Every record of a body, exactly; raises `Refused` where it is no snapshot."""
+    text = text_of(body)
+    if text is None:
+        return Records([], [])
+    try:
+        records = _split(text)
     except json_records.NotRecords as error:
         cut_off = text[-1:] != {b"[": b"]", b"{": b"}"}.get(text[:1], text[-1:])
         raise Refused("it ends in the middle (cut off)" if cut_off else str(error)) from None
-    lines = b"\n".join(records)
-    plain_names = b"\\" not in lines or _ODD_NAME.search(lines) is None
     try:
-        if b'"snapshot_time":' in lines or not plain_names:
-            _must_not_have_snapshot_time(records)
-        vehicles = _plain_vehicles(lines, len(records)) if plain_names else None
-        return Records(records, vehicles or [_vehicle(record) for record in records], tokenized)
+        _must_not_have_snapshot_time(records)
+        return Records(records, [_vehicle(record) for record in records])
     except RecursionError:  # Python's json gives up a little earlier than the splitting does
         raise Refused("its values are nested too deeply") from None
 
 
-def _split(text: bytes) -> tuple[list[bytes], int]:
+def _split(text: bytes) -> list[bytes]:
     """Read as the format it looks like, then as the other; the reason is the first one's."""
-    ways = [_split_json, _split_repr]
-    if not _looks_like_json(text):
+    ways = [json_records.split, _split_repr]
+    if not looks_like_json(text):
         ways.reverse()
     try:
         return ways[0](text)
@@ -102,27 +122,17 @@ def _split(text: bytes) -> tuple[list[bytes], int]:
             raise reason from None
 
 
-def _looks_like_json(text: bytes) -> bool:
-    """Whether the first string starts with a double quote that has no u before it."""
+def looks_like_json(text: bytes) -> bool:
+    """Whether to read it as JSON first: its first string starts with a double quote and no u."""
     quote = text.find(b'"')
     first = quote >= 0 and text.find(b"'", 0, quote) < 0
     return first and text[quote - 1 : quote] not in (b"u", b"U")
 
 
-def _split_json(text: bytes) -> tuple[list[bytes], int]:
-    return json_records.split(text), 0
-
-
-def _split_repr(text: bytes) -> tuple[list[bytes], int]:
+def _split_repr(text: bytes) -> list[bytes]:
     json_records.must_be_utf8(text)
     try:
-        converted, tokenized = python_repr.to_json(text)
-        try:
-            return json_records.split(converted), tokenized
-        except json_records.NotRecords:
-            # Longs, and None inside a list, are what the quick way leaves as it was.
-            records = json_records.split(python_repr.to_json_by_tokens(text))
-            return records, len(records)
+        return json_records.split(python_repr.to_json(text))
     except json_records.NotRecords as error:
         message = str(error).replace("it is not JSON", "it is neither JSON nor Python's repr")
         raise json_records.NotRecords(message) from None
@@ -130,21 +140,11 @@ def _split_repr(text: bytes) -> tuple[list[bytes], int]:
         raise json_records.NotRecords(f"it is not Python's repr ({error})") from None
 
 
-def _plain_vehicles(lines: bytes, records: int) -> list[VehicleKey] | None:
-    """The sort keys of records a line each, all names plain, or None if each must be read."""
-    found: list[bytes] = _VEHICLE.findall(lines)
-    # Every record has a match, and the name once, and no braces but its own: then the match is
-    # its own and only vehicleID, not a part of a text or of a nested value.
-    if len(found) == records == lines.count(b"{") == lines.count(b'"vehicleID":'):
-        return list(map(int, found))
-    return None
-
-
 def _vehicle(record: bytes) -> VehicleKey:
     value = _fields(record).get("vehicleID")
     if type(value) is int:
         return value
-    return ("missing", "") if value is None else (type(value).__name__, json.dumps(value))
+    return MISSING if value is None else (type(value).__name__, json.dumps(value))
 
 
 def _fields(record: bytes) -> dict[str, Any]:

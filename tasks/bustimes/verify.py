@@ -348,5 +348,5 @@ def _read_independently(body: bytes) -> list[dict[str, object]]:
         try:
             records = ast.literal_eval(text)
         except (ValueError, SyntaxError):  # longs, which Python 3 does not know
-            records = json.loads(python_repr.to_json_by_tokens(text.encode()))
+            records = json.loads(python_repr.to_json(text.encode()))
     return list(records)

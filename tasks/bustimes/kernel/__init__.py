@@ -1,0 +1,174 @@
+"""The conversion at machine speed: C compiled to WebAssembly, in a memory of its own.
+
+`kernel.wasm` is made from the C files beside it by `make kernel` (`ops.kernel`) and is the same on
+every machine; nobody needs a compiler to use it. It reads, orders and compresses what is usual, and
+says so wherever something is not: it never guesses, and `tasks.bustimes.hour` then asks Python's
+own parsers. Whatever bytes come in, it can reach nothing but its own memory.
+"""
+
+import ctypes
+import functools
+import hashlib
+from pathlib import Path
+
+import wasmtime
+
+FOLDER = Path(__file__).parent
+WASM = FOLDER / "kernel.wasm"
+
+READ, ODD, NOT_READ = range(3)
+KINDS = ("null", "boolean", "integer", "number", "text", "list", "object")
+"""What a value can be, in the order in which the kernel counts them."""
+
+BEHIND_ALL_NUMBERS = 1 << 62
+"""Below it is what a whole number of a vehicle can be; above it there is room for other kinds."""
+
+NO_VEHICLE = 3 << 61
+"""What the kernel orders records by that have no vehicle, or null for it."""
+
+_FIELD_BYTES = 4 * (2 + len(KINDS))
+_ADDED_TO_VEHICLES = 1 << 63
+
+
+class OutOfMemory(Exception):
+    """An hour does not fit into memory: this machine's, or the 4 GB that the kernel can have."""
+
+
+class Kernel:
+    """One hour at a time: `begin`, each snapshot, `sort`, then its lines in one form."""
+
+    def __init__(self) -> None:
+        engine = _engine()
+        self._store = wasmtime.Store(engine)
+        exports = wasmtime.Instance(self._store, _module(), []).exports(self._store)
+        memory = exports["memory"]
+        assert isinstance(memory, wasmtime.Memory)
+        self._memory = memory
+        self._functions = {
+            name: function
+            for name, function in exports.items()
+            if isinstance(function, wasmtime.Func)
+        }
+        self._body = 0
+
+    def begin(self, largest_body: int, snapshots: int) -> None:
+        """Start an hour of so many snapshots; what was left of the last one is gone."""
+        self._body = self._needed("begin", largest_body + 64, snapshots)
+
+    def open(self, body: bytes, line_end: bytes, is_repr: bool) -> None:
+        """Take the next snapshot, UTF-8; `line_end` replaces each record's closing brace."""
+        self._write(self._body, body + line_end)
+        self._needed("open", len(body), len(line_end), is_repr)
+
+    def read(self) -> int:
+        """Read on: READ at the end, ODD after a record that was left out, NOT_READ if it fails."""
+        return self._call("read")
+
+    def odd_record(self) -> tuple[int, int]:
+        """Where in the body the record that was left out begins and ends."""
+        return self._call("odd_from"), self._call("odd_to")
+
+    def add(self, record: bytes, vehicle: int) -> int:
+        """Add a record, compact JSON, as the next one; gives its address for `set_vehicle`."""
+        address = self._needed("add", vehicle, len(record) - 1)
+        self._write(address, record[:-1])
+        return address
+
+    def set_vehicle(self, address: int, vehicle: int) -> None:
+        """Change what an added record is ordered by."""
+        self._call("set_vehicle", address, vehicle)
+
+    def undo(self) -> None:
+        """Forget the records of this snapshot; others may be added in their place."""
+        self._call("undo")
+
+    def sort(self, by_vehicle: bool) -> list[int]:
+        """Put the records in order and give each vehicle once, in numerical order."""
+        address = self._needed("sort", by_vehicle)
+        count = self._call("vehicles_count")
+        vehicles = (ctypes.c_uint64 * count).from_buffer_copy(self._read(address, 8 * count))
+        return [vehicle - _ADDED_TO_VEHICLES for vehicle in vehicles]
+
+    def member(self) -> bytes:
+        """The lines as one gzip member, by the kernel's own compressor."""
+        address = self._needed("member")
+        return self._read(address, self._call("member_size"))
+
+    def lines(self) -> bytes:
+        """The lines as they are."""
+        return self._read(self._needed("lines"), self.lines_bytes)
+
+    @property
+    def records(self) -> int:
+        """How many records the hour has so far."""
+        return self._call("count")
+
+    @property
+    def lines_bytes(self) -> int:
+        """How long all lines are together."""
+        return self._call("size_of_lines")
+
+    def fields(self) -> dict[str, dict[str, int]]:
+        """How often each field has a value of each kind, but for records that were added."""
+        count = self._call("fields_count")
+        table = memoryview(self._read(self._call("fields_at"), count * _FIELD_BYTES)).cast("I")
+        names = self._call("names_at")
+        found = {}
+        for start in range(0, len(table), 2 + len(KINDS)):
+            offset, length, *counts = table[start : start + 2 + len(KINDS)]
+            name = self._read(names + offset, length).decode()
+            found[name] = {kind: times for kind, times in zip(KINDS, counts, strict=True) if times}
+        return found
+
+    def _call(self, name: str, *arguments: int) -> int:
+        return int(self._functions[name](self._store, *arguments) or 0)
+
+    def _needed(self, name: str, *arguments: int) -> int:
+        """Call what gives 0 where there is no memory for it."""
+        answer = self._call(name, *arguments)
+        if not answer:
+            raise OutOfMemory
+        return answer & 0xFFFFFFFF
+
+    def _pointer(self, address: int) -> int:
+        base = ctypes.addressof(self._memory.data_ptr(self._store).contents)
+        return base + (address & 0xFFFFFFFF)
+
+    def _write(self, address: int, data: bytes) -> None:
+        ctypes.memmove(self._pointer(address), data, len(data))
+
+    def _read(self, address: int, length: int) -> bytes:
+        return ctypes.string_at(self._pointer(address), length)
+
+
+@functools.cache
+def kernel() -> Kernel:
+    """The one of this process; made when it is first needed. For one thread at a time."""
+    return Kernel()
+
+
+def digest_of_sources() -> str:
+    """SHA-256 of the C files, each with its name."""
+    digest = hashlib.sha256()
+    for path in sorted(FOLDER.glob("*.[ch]")):
+        digest.update(b"%s %d\n" % (path.name.encode(), path.stat().st_size))
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def section(digest: str) -> bytes:
+    """A custom section of a WebAssembly file that tells which sources it was made from."""
+    content = b"\x07sources" + digest.encode()
+    return b"\x00" + bytes([len(content)]) + content
+
+
+@functools.cache
+def _engine() -> wasmtime.Engine:
+    config = wasmtime.Config()
+    config.parallel_compilation = False  # threads would cost more than they save on so little
+    return wasmtime.Engine(config)
+
+
+@functools.cache
+def _module() -> wasmtime.Module:
+    return wasmtime.Module(_engine(), WASM.read_bytes())

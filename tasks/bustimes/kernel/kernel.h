@@ -1,0 +1,72 @@
+// What the three parts of the kernel share: memory, and what a record looks like in it.
+//
+// The kernel turns the snapshots of one hour into one gzip member. It runs as WebAssembly, in a
+// memory of its own: nothing here can reach anything else, whatever bytes come in. It calls nothing
+// outside, knows no clock, and gives the same bytes on every machine. `__init__.py` drives it.
+//
+//   reading.c   bodies to compact JSON records, exactly, or a place where more care is needed
+//   lines.c     the order of an hour's records, and its lines
+//   gzip.c      lines to a gzip member: each as what differs from the line before
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+typedef int64_t i64;
+
+#define EXPORT(name) __attribute__((export_name(#name)))
+#define memcpy __builtin_memcpy
+#define memset __builtin_memset
+
+static inline u64 load8(const u8 *at) {
+    u64 value;
+    memcpy(&value, at, 8);
+    return value;
+}
+
+static inline u32 load4(const u8 *at) {
+    u32 value;
+    memcpy(&value, at, 4);
+    return value;
+}
+
+static inline bool is_same(const u8 *one, const u8 *other, u32 length) {
+    for (; length >= 8; one += 8, other += 8, length -= 8)
+        if (load8(one) != load8(other)) return false;
+    for (; length; one++, other++, length--)
+        if (*one != *other) return false;
+    return true;
+}
+
+// Past the end of whatever is read eight or sixteen bytes at a time.
+#define SLACK 64
+
+// A record of the hour: its text without the closing brace follows at once.
+typedef struct __attribute__((packed)) {
+    i64 vehicle;  // what the records of an hour are ordered by
+    u32 length;   // of the text
+    u32 end;      // address of what stands in place of the closing brace: an End
+} Record;
+
+// What every line of one snapshot ends with.
+typedef struct {
+    u32 length;
+    u8 text[60];
+} End;
+
+// All records of the hour lie behind each other here, in the order of time.
+extern u8 *records_begin, *records_end;
+extern u32 records_count, longest_line;
+extern u64 lines_bytes;
+
+// Makes memory up to here usable; false where there is no more (a machine's, or above 4 GB).
+bool reserve(const u8 *until, u64 more);
+
+// gzip.c: text goes in line by line.
+u8 *gzip_begin(u8 *free, u32 longest);  // where the text is to be written; 0: no memory
+u8 *gzip_line(u8 *line_end);            // the line just written is complete; where the next goes
+u8 *gzip_end(u8 **member);              // where the member ends, and begins

@@ -1,0 +1,546 @@
+// Bodies to records: compact JSON, token by token, every value's own digits and escapes.
+//
+// Reads what the collectors wrote, JSON and Python 2's repr, in one pass. Whatever is a list of
+// flat or nested objects in either language is either converted exactly, as ast.literal_eval and
+// json.dumps or json.loads would, or not at all: what is rare, odd or wrong stops the reading at the
+// record it stands in (ODD), or, outside records, ends it (NOT_READ). The caller then decides with
+// Python's own parsers. Text is UTF-8; that was checked before.
+
+#include "kernel.h"
+#include <wasm_simd128.h>
+
+enum { READ = 0, ODD = 1, NOT_READ = 2 };
+enum { NULL_, BOOLEAN, INTEGER, NUMBER, TEXT, LIST, OBJECT, KINDS };
+
+#define MAX_DEPTH 32
+#define MAX_FIELDS 256
+#define MAX_NAMES 16384
+#define NO_VEHICLE (3ll << 61)  // among what the caller puts behind all numbers
+
+typedef struct {
+    u32 name, length;  // offset in `names`
+    u32 counts[KINDS];
+} Field;
+
+extern u8 __heap_base;
+u8 *records_begin, *records_end;
+u32 records_count, longest_line;
+u64 lines_bytes;
+
+static u8 *body, *body_end, *at;  // `at` is always at the next byte to look at
+static u8 *out;                   // where the next byte of the record goes
+static bool is_repr;
+static End *ends, *end;  // the next free one; that of this snapshot
+static u8 *odd_begin, *odd_end;
+static bool is_in_list;
+static bool has_escape;  // in the string just read
+
+static Field fields[MAX_FIELDS];
+static u8 names[MAX_NAMES + SLACK];
+static u32 field_count, names_length, uncounted_values;
+
+// As it was before the snapshot, should it turn out to be none.
+static struct {
+    u8 *records_end;
+    u32 records_count, longest_line, field_count, names_length;
+    u64 lines_bytes;
+    Field fields[MAX_FIELDS];
+} before;
+
+// ---- memory
+
+bool reserve(const u8 *until, u64 more) {
+    u64 wanted = (u64)(uintptr_t)until + more + SLACK;
+    u64 have = (u64)__builtin_wasm_memory_size(0) << 16;
+    if (wanted <= have) return true;
+    if (wanted > 0xFFFF0000u) return false;
+    return __builtin_wasm_memory_grow(0, (wanted - have + 0xFFFF) >> 16) != (size_t)-1;
+}
+
+// The most that so many bytes of a body can become: three of them, {} and a comma, are a record.
+static u64 room_for(u32 length) { return ((u64)length / 3 + 1) * (sizeof(Record) + 2) + 4096; }
+
+// ---- the hour
+
+EXPORT(begin) u8 *begin(u32 largest_body, u32 snapshots) {
+    ends = (End *)(((uintptr_t)&__heap_base + 15) & ~(uintptr_t)15);
+    body = (u8 *)(ends + snapshots);
+    if (!reserve((u8 *)ends, (u64)snapshots * sizeof(End) + largest_body + SLACK)) return 0;
+    records_begin = records_end = body + largest_body + SLACK;
+    records_count = longest_line = 0;
+    lines_bytes = 0;
+    field_count = names_length = uncounted_values = 0;
+    return body;
+}
+
+// The snapshot in `body`, and behind it what stands in place of each record's closing brace.
+EXPORT(open) bool open(u32 length, u32 end_length, bool repr) {
+    if (!reserve(records_end, room_for(length))) return false;
+    before.records_end = records_end;
+    before.records_count = records_count;
+    before.longest_line = longest_line;
+    before.lines_bytes = lines_bytes;
+    before.field_count = field_count;
+    before.names_length = names_length;
+    memcpy(before.fields, fields, field_count * sizeof(Field));
+
+    ends->length = end_length;
+    memcpy(ends->text, body + length, end_length);
+    end = ends++;
+    body_end = body + length;
+    memset(body_end, 0, SLACK);  // stops every loop
+    at = body;
+    is_repr = repr;
+    is_in_list = false;
+    return true;
+}
+
+// Forgets the snapshot: it is none, or is added record by record.
+EXPORT(undo) void undo(void) {
+    records_end = before.records_end;
+    records_count = before.records_count;
+    longest_line = before.longest_line;
+    lines_bytes = before.lines_bytes;
+    field_count = before.field_count;
+    names_length = before.names_length;
+    memcpy(fields, before.fields, field_count * sizeof(Field));
+}
+
+static void add_record(i64 vehicle, u32 length) {
+    Record record = {vehicle, length, (u32)(uintptr_t)end};
+    memcpy(records_end, &record, sizeof record);
+    records_end += sizeof record + length;
+    records_count++;
+    u32 line = length + end->length - (length == 1);  // no comma after an only brace
+    lines_bytes += line;
+    if (line > longest_line) longest_line = line;
+}
+
+// Room for a record that was converted elsewhere, without its closing brace; 0: no memory.
+EXPORT(add) u8 *add(i64 vehicle, u32 length) {
+    // What `open` reserved for the rest of the snapshot still lies behind it.
+    u64 rest = room_for((u32)(body_end - at));
+    if (!reserve(records_end, rest + sizeof(Record) + length)) return 0;
+    u8 *text = records_end + sizeof(Record);
+    add_record(vehicle, length);
+    return text;
+}
+
+// ---- fields
+
+// Counts a value under its name. Records have the same fields in the same order, as a rule: `hint`
+// is where this one should be, and afterwards where the next one should be.
+static void count_value(u32 *hint, const u8 *name, u32 length, u32 kind) {
+    Field *field = &fields[*hint];
+    if (*hint >= field_count || field->length != length ||
+        !is_same(names + field->name, name, length)) {
+        field = fields;
+        Field *end = fields + field_count;
+        while (field < end &&
+               (field->length != length || !is_same(names + field->name, name, length)))
+            field++;
+        if (field == end) {
+            if (field_count == MAX_FIELDS || names_length + length > MAX_NAMES) {
+                uncounted_values++;
+                return;
+            }
+            *field = (Field){names_length, length, {0}};
+            memcpy(names + names_length, name, length);
+            names_length += length;
+            field_count++;
+        }
+    }
+    field->counts[kind]++;
+    *hint = (u32)(field - fields) + 1;
+}
+
+EXPORT(fields_at) Field *fields_at(void) { return fields; }
+EXPORT(fields_count) u32 fields_count_(void) { return field_count; }
+EXPORT(names_at) u8 *names_at(void) { return names; }
+EXPORT(values_uncounted) u32 values_uncounted(void) { return uncounted_values; }
+
+// ---- tokens
+
+static inline void skip_space(void) {
+    while (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t') at++;
+}
+
+// Copies what stands for itself in a string, up to the first byte that may not.
+static inline void copy_plain(u8 quote) {
+    for (;;) {
+        v128_t text = wasm_v128_load(at);
+        wasm_v128_store(out, text);
+        v128_t stop = wasm_v128_or(wasm_i8x16_eq(text, wasm_i8x16_splat('"')),
+                                   wasm_i8x16_eq(text, wasm_i8x16_splat('\\')));
+        if (is_repr) {
+            stop = wasm_v128_or(stop, wasm_i8x16_eq(text, wasm_i8x16_splat((char)quote)));
+            // As signed numbers what is not ASCII is below the control characters.
+            stop = wasm_v128_or(stop, wasm_i8x16_lt(text, wasm_i8x16_splat(' ')));
+            stop = wasm_v128_or(stop, wasm_i8x16_eq(text, wasm_i8x16_splat(0x7F)));
+        } else {
+            stop = wasm_v128_or(stop, wasm_u8x16_lt(text, wasm_u8x16_splat(' ')));
+        }
+        u32 stops = wasm_i8x16_bitmask(stop);
+        if (stops) {
+            u32 plain = (u32)__builtin_ctz(stops);
+            at += plain;
+            out += plain;
+            return;
+        }
+        at += 16;
+        out += 16;
+    }
+}
+
+static i64 hex(const u8 *digits, u32 count) {
+    i64 value = 0;
+    for (u32 i = 0; i < count; i++) {
+        u8 digit = digits[i];
+        if (digit >= '0' && digit <= '9') digit -= '0';
+        else if ((digit | 32) >= 'a' && (digit | 32) <= 'f') digit = (digit | 32) - 'a' + 10;
+        else return -1;
+        value = value << 4 | digit;
+    }
+    return value;
+}
+
+static void put_escape(u32 unit) {
+    static const u8 DIGITS[] = "0123456789abcdef";
+    *out++ = '\\';
+    *out++ = 'u';
+    for (int shift = 12; shift >= 0; shift -= 4) *out++ = DIGITS[unit >> shift & 15];
+}
+
+// A character as Python's json.dumps writes it.
+static bool put_character(i64 code) {
+    if (code < 0 || code > 0x10FFFF) return false;
+    u8 letter = 0;
+    switch (code) {
+    case '"': case '\\': letter = (u8)code; break;
+    case '\n': letter = 'n'; break;
+    case '\r': letter = 'r'; break;
+    case '\t': letter = 't'; break;
+    case '\f': letter = 'f'; break;
+    case '\b': letter = 'b'; break;
+    }
+    if (letter) {
+        *out++ = '\\';
+        *out++ = letter;
+    } else if (code >= ' ' && code < 0x7F) {
+        *out++ = (u8)code;
+    } else if (code > 0xFFFF) {
+        put_escape(0xD800 + (u32)((code - 0x10000) >> 10));
+        put_escape(0xDC00 + (u32)((code - 0x10000) & 0x3FF));
+    } else {
+        put_escape((u32)code);
+    }
+    return true;
+}
+
+// An escape of repr, from its backslash; those that repr never prints are left to Python.
+static bool repr_escape(void) {
+    u8 letter = at[1];
+    u32 digits = letter == 'x' ? 2 : letter == 'u' ? 4 : letter == 'U' ? 8 : 0;
+    i64 code;
+    if (digits) code = hex(at + 2, digits);
+    else if (letter == '\\' || letter == '\'' || letter == '"') code = letter;
+    else if (letter == 'n') code = '\n';
+    else if (letter == 'r') code = '\r';
+    else if (letter == 't') code = '\t';
+    else return false;
+    at += 2 + digits;
+    return put_character(code);
+}
+
+// An escape of JSON stays as it is.
+static bool json_escape(void) {
+    u32 length = 2;
+    switch (at[1]) {
+    case '"': case '\\': case '/': case 'b': case 'f': case 'n': case 'r': case 't': break;
+    case 'u':
+        if (hex(at + 2, 4) < 0) return false;
+        length = 6;
+        break;
+    default: return false;
+    }
+    memcpy(out, at, 8);
+    at += length;
+    out += length;
+    return true;
+}
+
+static bool text(void) {
+    if (is_repr && (*at == 'u' || *at == 'U')) at++;
+    u8 quote = *at;
+    if (quote != '"' && !(is_repr && quote == '\'')) return false;
+    at++;
+    *out++ = '"';
+    has_escape = false;
+    for (;;) {
+        copy_plain(quote);
+        if (*at == quote) break;
+        has_escape = true;
+        if (*at == '\\') {
+            if (!(is_repr ? repr_escape() : json_escape())) return false;
+        } else if (*at == '"') {  // inside apostrophes
+            at++;
+            put_character('"');
+        } else {
+            return false;
+        }
+    }
+    at++;
+    *out++ = '"';
+    return true;
+}
+
+static inline bool is_digit(u8 byte) { return (u8)(byte - '0') < 10; }
+
+static bool number(u32 *kind) {
+    u8 *begin = at;
+    *kind = INTEGER;
+    if (*at == '-') at++;
+    if (*at == '0') at++;
+    else {
+        if (!is_digit(*at)) return false;
+        while (is_digit(*at)) at++;
+    }
+    if (is_repr && (*at == 'L' || *at == 'l')) {
+        u32 length = (u32)(at - begin);
+        for (u32 i = 0; i < length; i++) out[i] = begin[i];
+        out += length;
+        at++;
+        return true;
+    }
+    if (*at == '.') {
+        *kind = NUMBER;
+        at++;
+        if (!is_digit(*at)) return false;
+        while (is_digit(*at)) at++;
+    }
+    if (*at == 'e' || *at == 'E') {
+        *kind = NUMBER;
+        at++;
+        if (*at == '+' || *at == '-') at++;
+        if (!is_digit(*at)) return false;
+        while (is_digit(*at)) at++;
+    }
+    for (u8 *byte = begin; byte < at; byte += 16)
+        wasm_v128_store(out + (byte - begin), wasm_v128_load(byte));
+    out += at - begin;
+    return true;
+}
+
+static inline bool word(const char *known, u32 length, const char *json, u32 json_length) {
+    if (!is_same(at, (const u8 *)known, length)) return false;
+    memcpy(out, json, json_length);
+    at += length;
+    out += json_length;
+    return true;
+}
+
+static bool value(u32 depth, u32 *kind);
+
+static bool list(u32 depth) {
+    if (depth == MAX_DEPTH) return false;
+    at++;
+    *out++ = '[';
+    skip_space();
+    while (*at != ']') {
+        u32 kind;
+        if (!value(depth + 1, &kind)) return false;
+        skip_space();
+        if (*at == ']') break;
+        if (*at != ',') return false;
+        at++;
+        *out++ = ',';
+        skip_space();
+        if (*at == ']') return false;  // a comma too many
+    }
+    at++;
+    *out++ = ']';
+    return true;
+}
+
+static bool object(u32 depth) {
+    if (depth == MAX_DEPTH) return false;
+    at++;
+    *out++ = '{';
+    skip_space();
+    while (*at != '}') {
+        u32 kind;
+        if (!text()) return false;
+        skip_space();
+        if (*at != ':') return false;
+        at++;
+        *out++ = ':';
+        skip_space();
+        if (!value(depth + 1, &kind)) return false;
+        skip_space();
+        if (*at == '}') break;
+        if (*at != ',') return false;
+        at++;
+        *out++ = ',';
+        skip_space();
+        if (*at == '}') return false;
+    }
+    at++;
+    *out++ = '}';
+    return true;
+}
+
+static bool value(u32 depth, u32 *kind) {
+    switch (*at) {
+    case '"': case '\'': case 'u': case 'U':
+        *kind = TEXT;
+        return text();
+    case 'N':
+        *kind = NULL_;
+        return is_repr && word("None", 4, "null", 4);
+    case 'n':
+        *kind = NULL_;
+        return word("null", 4, "null", 4);
+    case 'T':
+        *kind = BOOLEAN;
+        return is_repr && word("True", 4, "true", 4);
+    case 't':
+        *kind = BOOLEAN;
+        return word("true", 4, "true", 4);
+    case 'F':
+        *kind = BOOLEAN;
+        return is_repr && word("False", 5, "false", 5);
+    case 'f':
+        *kind = BOOLEAN;
+        return word("false", 5, "false", 5);
+    case '[':
+        *kind = LIST;
+        return list(depth);
+    case '{':
+        *kind = OBJECT;
+        return object(depth);
+    default:
+        return number(kind);
+    }
+}
+
+// ---- records
+
+static bool vehicle_of(const u8 *digits, const u8 *end, i64 *vehicle) {
+    bool is_negative = *digits == '-';
+    if (is_negative) digits++;
+    if (end - digits > 18) return false;
+    i64 found = 0;
+    for (; digits < end; digits++) found = found * 10 + (*digits - '0');
+    *vehicle = is_negative ? -found : found;
+    return true;
+}
+
+static inline bool is_named(const u8 *name, u32 length, const char *known, u32 known_length) {
+    return length == known_length && is_same(name, (const u8 *)known, length);
+}
+
+// One record from its opening brace; only where all of it is plain anything is kept.
+static bool record(void) {
+    struct { const u8 *name; u32 length, kind; } seen[MAX_FIELDS];
+    u8 *begin = records_end + sizeof(Record);
+    bool has_vehicle = false;
+    i64 vehicle = NO_VEHICLE;
+    u32 count = 0;
+    out = begin;
+    *out++ = '{';
+    at++;
+    skip_space();
+    while (*at != '}') {
+        if (count == MAX_FIELDS) return false;
+        u8 *name = out + 1;
+        if (!text() || has_escape) return false;  // it may be another name in disguise
+        u32 length = (u32)(out - 1 - name);
+        skip_space();
+        if (*at != ':') return false;
+        at++;
+        *out++ = ':';
+        skip_space();
+        u8 *begin_of_value = out;
+        u32 kind;
+        if (!value(0, &kind)) return false;
+        if (is_named(name, length, "vehicleID", 9)) {
+            if (has_vehicle) return false;
+            has_vehicle = true;
+            if (kind != NULL_ && (kind != INTEGER || !vehicle_of(begin_of_value, out, &vehicle)))
+                return false;
+        } else if (is_named(name, length, "snapshot_time", 13)) {
+            return false;
+        }
+        seen[count].name = name;
+        seen[count].length = length;
+        seen[count++].kind = kind;
+        skip_space();
+        if (*at == '}') break;
+        if (*at != ',') return false;
+        at++;
+        *out++ = ',';
+        skip_space();
+        if (*at == '}') return false;  // a comma too many
+    }
+    at++;
+    u32 hint = 0;
+    for (u32 i = 0; i < count; i++) count_value(&hint, seen[i].name, seen[i].length, seen[i].kind);
+    add_record(vehicle, (u32)(out - begin));
+    return true;
+}
+
+// The end of a record of which only strings and braces are known, or 0 where it has none.
+static u8 *end_of_record(u8 *byte) {
+    u32 depth = 0;
+    for (; byte < body_end; byte++) {
+        u8 here = *byte;
+        if (here == '{' || here == '[') {
+            depth++;
+        } else if (here == '}' || here == ']') {
+            if (--depth == 0) return byte + 1;
+        } else if (here == '"' || (is_repr && here == '\'')) {
+            for (byte++; byte < body_end && *byte != here; byte++)
+                if (*byte == '\\') byte++;
+        }
+    }
+    return 0;
+}
+
+// Reads on to the end of the snapshot, or to just after a record that needs more care.
+EXPORT(read) u32 read(void) {
+    if (!is_in_list) {
+        skip_space();
+        if (*at != '[') return NOT_READ;
+        at++;
+        skip_space();
+        is_in_list = true;
+        if (*at == ']') goto end_of_list;
+    } else {
+        goto after_record;
+    }
+    for (;;) {
+        if (*at != '{') return NOT_READ;
+        u8 *begin = at;
+        if (!record()) {
+            odd_begin = begin;
+            odd_end = at = end_of_record(begin);
+            if (!at) return NOT_READ;
+            return ODD;
+        }
+    after_record:
+        skip_space();
+        if (*at == ']') break;
+        if (*at != ',') return NOT_READ;
+        at++;
+        skip_space();
+    }
+end_of_list:
+    at++;
+    skip_space();
+    return at == body_end ? READ : NOT_READ;
+}
+
+EXPORT(odd_from) u32 odd_from(void) { return (u32)(odd_begin - body); }
+EXPORT(odd_to) u32 odd_to(void) { return (u32)(odd_end - body); }
+EXPORT(count) u32 count(void) { return records_count; }
+EXPORT(size_of_lines) u64 size_of_lines(void) { return lines_bytes; }

@@ -1,0 +1,233 @@
+"""What the kernel promises: its bytes come from its sources, are gzip, and are always the same.
+
+That it reads what Python reads, and orders it, is held in `test_snapshot` and `test_hour` by
+`both_ways`.
+"""
+
+import importlib.util
+import itertools
+import json
+import random
+import zlib
+from pathlib import Path
+
+import deflate
+import pytest
+import wasmtime
+
+from ops.kernel import build
+from tasks import compression
+from tasks.bustimes import kernel as kernel_module
+from tasks.bustimes.kernel import (
+    NOT_READ,
+    ODD,
+    READ,
+    WASM,
+    Kernel,
+    OutOfMemory,
+    digest_of_sources,
+    section,
+)
+
+END = b',"snapshot_time":"2021-11-08T00:00:05+00:00"}\n'
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("ziglang") is None,
+    reason="needs the compiler that make kernel installs",
+)
+
+
+def hour_of(bodies: list[bytes], kernel: Kernel | None = None, by_vehicle: bool = True) -> Kernel:
+    kernel = kernel or Kernel()
+    kernel.begin(max(map(len, bodies)), len(bodies))
+    for body in bodies:
+        kernel.open(body, END, is_repr=False)
+        assert kernel.read() == READ
+    kernel.sort(by_vehicle)
+    return kernel
+
+
+def body_of(records: list[dict[str, object]]) -> bytes:
+    return json.dumps(records).encode()
+
+
+def plain_hour(seed: int = 1, snapshots: int = 6, vehicles: int = 40) -> list[bytes]:
+    """Vehicles that move: most fields stay, some digits change."""
+    chance = random.Random(seed)
+    state = {
+        vehicle: {"vehicleID": vehicle, "sign": f"{vehicle % 7} to the east", "delay": 0, "at": 1.5}
+        for vehicle in chance.sample(range(100, 9000), vehicles)
+    }
+    bodies = []
+    for minute in range(snapshots):
+        for record in state.values():
+            record["delay"] = chance.randint(-300, 300)
+            record["at"] = round(45 + chance.random(), 7)
+            record["time"] = 1636588800000 + 60_000 * minute + chance.randint(0, 999)
+            if chance.random() < 0.05:
+                record["sign"] = f"{chance.randint(1, 99)} to the west"
+        bodies.append(body_of(list(state.values())))
+    return bodies
+
+
+@needs_compiler
+def test_the_compiled_kernel_is_what_its_sources_give(tmp_path: Path) -> None:
+    made = tmp_path / "kernel.wasm"
+    build(made)
+    assert made.read_bytes() == WASM.read_bytes(), "run make kernel and commit kernel.wasm"
+
+
+def test_the_compiled_kernel_was_made_of_the_sources_beside_it() -> None:
+    assert WASM.read_bytes().endswith(section(digest_of_sources())), "run make kernel"
+
+
+def test_the_kernel_asks_for_nothing_from_outside() -> None:
+    engine = wasmtime.Engine()
+    assert wasmtime.Module(engine, WASM.read_bytes()).imports == []
+
+
+def shapes() -> dict[str, list[bytes]]:
+    """Hours whose text is as unlike bus positions as can be, or larger than each buffer."""
+    chance = random.Random(7)
+    noise = "".join(map(chr, range(0x20, 0x7F)))
+    numbers = range(400)
+
+    def records(*texts: str) -> list[dict[str, object]]:
+        return [{"vehicleID": number % 9, "a": text} for number, text in enumerate(texts)]
+
+    fibonacci = [1, 1]
+    while sum(fibonacci) < 300_000:
+        fibonacci.append(fibonacci[-1] + fibonacci[-2])
+    skewed = list(
+        itertools.chain.from_iterable(
+            noise[3 + place] * times for place, times in enumerate(fibonacci)
+        )
+    )
+    chance.shuffle(skewed)
+    skewed_text = "".join(skewed).replace('"', "").replace("\\", "")
+    return {
+        "one record": [body_of([{"vehicleID": 1}])],
+        "no fields": [b"[{}, {}]"],
+        "bus positions": plain_hour(),
+        "more than the window and its fresh text": plain_hour(2, 60, 200),
+        "noise": [body_of(records(*("".join(chance.choices(noise, k=900)) for _ in numbers)))],
+        "the same again and again": [body_of(records(*["x" * 700] * 400))] * 3,
+        "one line longer than the window": [body_of(records("a" * 40_000, "b" + "a" * 40_000))] * 2,
+        "one line longer than all buffers": [
+            body_of(records("".join(chance.choices(noise, k=3_000_000)), "short"))
+        ],
+        "lines of the window's length": [
+            body_of(records(*("q" * (32768 - 80 + length) for length in range(60))))
+        ],
+        "digits only": [
+            body_of(records(*(str(chance.randrange(10**600)) for _ in numbers)))
+        ],
+        "codes longer than gzip has": [body_of(records(skewed_text))],
+        "commas": [body_of(records(*("," * chance.randint(0, 900) for _ in numbers)))],
+        "not ascii": [
+            json.dumps(
+                records(*("é’😀" * chance.randint(0, 99) for _ in numbers)), ensure_ascii=False
+            ).encode()
+        ],
+    }  # fmt: skip
+
+
+SHAPES = shapes()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("by_vehicle", [True, False])
+def test_a_member_holds_the_lines_for_every_reader(shape: str, by_vehicle: bool) -> None:
+    kernel = hour_of(SHAPES[shape], by_vehicle=by_vehicle)
+    lines, member = kernel.lines(), kernel.member()
+    assert len(lines) == kernel.lines_bytes
+    assert zlib.decompress(member, wbits=31) == lines
+    assert deflate.gzip_decompress(member) == lines
+    compression.must_be_gzip_of(member, len(lines))
+
+
+def test_bytes_are_the_same_whatever_the_kernel_did_before() -> None:
+    used = Kernel()
+    for shape, bodies in SHAPES.items():
+        again = hour_of(bodies, used).member()
+        assert again == hour_of(bodies).member(), shape
+
+
+def test_compresses_bus_positions_better_than_zlib_does() -> None:
+    kernel = hour_of(plain_hour(3, 60, 40))
+    assert len(kernel.member()) < len(zlib.compress(kernel.lines(), 6))
+
+
+def test_a_record_that_is_left_out_is_named_and_can_be_put_in_its_place() -> None:
+    kernel = Kernel()
+    body = b'[{"vehicleID": 1}, {"vehicleID": "x"}, {"vehicleID": 2}]'
+    kernel.begin(len(body), 1)
+    kernel.open(body, END, is_repr=False)
+    assert kernel.read() == ODD
+    start, stop = kernel.odd_record()
+    assert body[start:stop] == b'{"vehicleID": "x"}'
+    address = kernel.add(b'{"vehicleID":"x"}', 0)
+    assert kernel.read() == READ
+    kernel.set_vehicle(address, 7)
+    assert kernel.sort(by_vehicle=True) == [1, 2, 7]
+    assert kernel.lines().splitlines()[2].startswith(b'{"vehicleID":"x",')
+
+
+def test_a_snapshot_that_is_undone_leaves_nothing_behind() -> None:
+    kernel = Kernel()
+    good, bad = b'[{"vehicleID": 1, "a": null}]', b'[{"vehicleID": 2, "b": 1.5}, nothing'
+    kernel.begin(99, 3)
+    for body in (good, bad, good):
+        kernel.open(body, END, is_repr=False)
+        if kernel.read() == NOT_READ:
+            kernel.undo()
+    assert kernel.sort(by_vehicle=True) == [1]
+    assert kernel.lines() == 2 * (b'{"vehicleID":1,"a":null' + END)
+    assert kernel.fields() == {"vehicleID": {"integer": 2}, "a": {"null": 2}}
+
+
+def test_fields_are_counted_by_kind() -> None:
+    record = {"vehicleID": 1, "n": None, "b": True, "i": -3, "f": 1e5, "t": "é", "l": [1], "o": {}}
+    kernel = hour_of([json.dumps([record, {"i": 2.5}], ensure_ascii=False).encode()])
+    assert kernel.fields() == {
+        "vehicleID": {"integer": 1},
+        "n": {"null": 1},
+        "b": {"boolean": 1},
+        "i": {"integer": 1, "number": 1},
+        "f": {"number": 1},
+        "t": {"text": 1},
+        "l": {"list": 1},
+        "o": {"object": 1},
+    }
+
+
+def test_an_hour_that_memory_cannot_hold_says_so_and_the_next_one_is_read() -> None:
+    kernel = Kernel()
+    kernel._store.set_limits(memory_size=4 << 20)
+    with pytest.raises(OutOfMemory):
+        kernel.begin(5 << 20, 1)
+    large = body_of([{"vehicleID": 1, "a": "x" * 900_000}] * 3)
+    with pytest.raises(OutOfMemory):
+        hour_of([large], kernel)
+    small = [body_of([{"vehicleID": 1}])]
+    assert hour_of(small, kernel).lines() == hour_of(small).lines()
+
+
+def test_more_fields_than_the_kernel_counts_are_left_to_python() -> None:
+    body = body_of([{"vehicleID": 1} | {f"f{number}": number for number in range(300)}])
+    kernel = Kernel()
+    kernel.begin(len(body), 1)
+    kernel.open(body, END, is_repr=False)
+    assert kernel.read() == ODD
+
+
+def test_a_member_that_cannot_be_read_again_is_a_fault() -> None:
+    good = compression.gzip_member(b"lines\n", 1)
+    for bad in (b"", good[:-9], good[:-8] + b"\0" * 8, good[:12] + b"\xff" + good[13:]):
+        with pytest.raises(RuntimeError, match="gzip member that was just made"):
+            compression.must_be_gzip_of(bad, 6)
+    with pytest.raises(RuntimeError, match="holds 6 bytes, not 7"):
+        compression.must_be_gzip_of(good, 7)
+
+
+def test_one_kernel_serves_a_process() -> None:
+    assert kernel_module.kernel() is kernel_module.kernel()
