@@ -214,7 +214,11 @@ def make_server(address: str, port: int, app: "WSGIApplication") -> "ThreadedWSG
             if environ.pop("HTTP_TRANSFER_ENCODING", None):
                 body = environ["wsgi.input"].read()
             else:
-                body = self.rfile.read(int(environ.get("CONTENT_LENGTH") or 0))
+                length = int(environ.get("CONTENT_LENGTH") or 0)
+                body = self.rfile.read(length)
+                if len(body) < length:  # whoever sent it has gone; S3 keeps no half of an object
+                    self.close_connection = True
+                    return
             environ["wsgi.input"] = io.BytesIO(body)
             environ["CONTENT_LENGTH"] = str(len(body))
             started: list[tuple[str, list[tuple[str, str]]]] = []

@@ -23,6 +23,7 @@ pytest_plugins = [  # for the fixtures in them
     "tests.ec2_members",
     "tests.ec2_models",
     "tests.explained",
+    "tests.faults",
     "tests.local_cloud",
     "tests.processes_under_test",
 ]
