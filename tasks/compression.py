@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 
 import deflate
 
+_HEADER_BYTES, _TRAILER_BYTES = 10, 8
+
 LEVELS = range(1, 13)
 """libdeflate's."""
 
@@ -19,17 +21,19 @@ def gzip_member(data: bytes, level: int) -> bytes:
     return bytes(deflate.gzip_compress(data, level))
 
 
-def must_be_gzip_of(member: bytes, size: int) -> None:
-    """Raises `RuntimeError` unless libdeflate reads a member and gets as many bytes as promised.
+def checked_member(member: bytes, size: int, adler32: int) -> bytes:
+    """A gzip member that somebody else's code made, with its CRC put in, once it has been read.
 
-    For members that somebody else's code has made: their CRC is checked by the reading.
+    Raises `RuntimeError` unless libdeflate reads it and gets so many bytes with this Adler-32.
     """
     try:
-        found = len(deflate.gzip_decompress(member))
+        text = deflate.deflate_decompress(memoryview(member)[_HEADER_BYTES:-_TRAILER_BYTES], size)
     except (ValueError, deflate.DeflateError) as error:
         raise RuntimeError(f"a gzip member that was just made cannot be read ({error})") from None
-    if found != size:
-        raise RuntimeError(f"a gzip member that was just made holds {found} bytes, not {size}")
+    if (len(text), deflate.adler32(text)) != (size, adler32):
+        raise RuntimeError("a gzip member that was just made does not hold what went into it")
+    trailer = deflate.crc32(text).to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
+    return member[:-_TRAILER_BYTES] + trailer
 
 
 def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from tasks.bustimes import snapshot
 from tasks.bustimes.kernel import BEHIND_ALL_NUMBERS, NO_VEHICLE, NOT_READ, ODD, Kernel, kernel
 from tasks.bustimes.snapshot import MISSING, Refused, VehicleKey
-from tasks.compression import gzip_member, must_be_gzip_of
+from tasks.compression import checked_member, gzip_member
 
 BY_LINES = 0
 """The compression level at which the kernel compresses, each line by what differs from the last."""
@@ -83,8 +83,8 @@ def convert(
     lines, size = reader.kernel.records, reader.kernel.lines_bytes
     member = b""
     if lines and level == BY_LINES:
-        member = reader.kernel.member()
-        must_be_gzip_of(member, size)  # by somebody else's code, before anybody relies on ours
+        made, adler32 = reader.kernel.member()
+        member = checked_member(made, size, adler32)  # read by others before anybody relies on it
     elif lines:
         member = gzip_member(reader.kernel.lines(), level)
     return ConvertedHour(

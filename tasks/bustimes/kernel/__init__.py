@@ -57,7 +57,7 @@ class Kernel:
 
     def open(self, body: bytes, line_end: bytes, is_repr: bool) -> None:
         """Take the next snapshot, UTF-8; `line_end` replaces each record's closing brace."""
-        self._write(self._body, body + line_end)
+        self._write(self._body, body, line_end)
         self._needed("open", len(body), len(line_end), is_repr)
 
     def read(self) -> int:
@@ -89,10 +89,13 @@ class Kernel:
         vehicles = (ctypes.c_uint64 * count).from_buffer_copy(self._read(address, 8 * count))
         return [vehicle - _ADDED_TO_VEHICLES for vehicle in vehicles]
 
-    def member(self) -> bytes:
-        """The lines as one gzip member, by the kernel's own compressor."""
+    def member(self) -> tuple[bytes, int]:
+        """The lines as one gzip member, by the kernel's own compressor, and their Adler-32.
+
+        The member's CRC is nought: `tasks.compression.checked_member` puts it in.
+        """
         address = self._needed("member")
-        return self._read(address, self._call("member_size"))
+        return self._read(address, self._call("member_size")), self._call("check") & 0xFFFFFFFF
 
     def lines(self) -> bytes:
         """The lines as they are."""
@@ -117,7 +120,9 @@ class Kernel:
         for start in range(0, len(table), 2 + len(KINDS)):
             offset, length, *counts = table[start : start + 2 + len(KINDS)]
             name = self._read(names + offset, length).decode()
-            found[name] = {kind: times for kind, times in zip(KINDS, counts, strict=True) if times}
+            if any(counts):
+                kinds = zip(KINDS, counts, strict=True)
+                found[name] = {kind: times for kind, times in kinds if times}
         return found
 
     def _call(self, name: str, *arguments: int) -> int:
@@ -134,8 +139,11 @@ class Kernel:
         base = ctypes.addressof(self._memory.data_ptr(self._store).contents)
         return base + (address & 0xFFFFFFFF)
 
-    def _write(self, address: int, data: bytes) -> None:
-        ctypes.memmove(self._pointer(address), data, len(data))
+    def _write(self, address: int, *parts: bytes) -> None:
+        pointer = self._pointer(address)
+        for part in parts:
+            ctypes.memmove(pointer, part, len(part))
+            pointer += len(part)
 
     def _read(self, address: int, length: int) -> bytes:
         return ctypes.string_at(self._pointer(address), length)

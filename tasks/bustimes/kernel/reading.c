@@ -35,9 +35,19 @@ static u8 *odd_begin, *odd_end;
 static bool is_in_list;
 static bool has_escape;  // in the string just read
 
+// How the fields of a record began in the last one: from the end of the value before to the value.
+// A record has the fields of the last one, as a rule, and the same bytes mean the same again.
+typedef struct {
+    v128_t body[2], mask[2], json[2];  // as it stood there; which bytes of that count; what it became
+    u32 body_length, json_length;      // a length of 0 is no field
+    u32 field;
+    bool is_vehicle;
+} Beginning;
+static Beginning beginnings[MAX_FIELDS];
+
 static Field fields[MAX_FIELDS];
 static u8 names[MAX_NAMES + SLACK];
-static u32 field_count, names_length, uncounted_values;
+static u32 field_count, names_length;
 
 // As it was before the snapshot, should it turn out to be none.
 static struct {
@@ -60,6 +70,8 @@ bool reserve(const u8 *until, u64 more) {
 // The most that so many bytes of a body can become: three of them, {} and a comma, are a record.
 static u64 room_for(u32 length) { return ((u64)length / 3 + 1) * (sizeof(Record) + 2) + 4096; }
 
+static void forget_beginnings(void);
+
 // ---- the hour
 
 EXPORT(begin) u8 *begin(u32 largest_body, u32 snapshots) {
@@ -69,7 +81,8 @@ EXPORT(begin) u8 *begin(u32 largest_body, u32 snapshots) {
     records_begin = records_end = body + largest_body + SLACK;
     records_count = longest_line = 0;
     lines_bytes = 0;
-    field_count = names_length = uncounted_values = 0;
+    field_count = names_length = 0;
+    forget_beginnings();
     return body;
 }
 
@@ -90,6 +103,7 @@ EXPORT(open) bool open(u32 length, u32 end_length, bool repr) {
     body_end = body + length;
     memset(body_end, 0, SLACK);  // stops every loop
     at = body;
+    if (is_repr != repr) forget_beginnings();
     is_repr = repr;
     is_in_list = false;
     return true;
@@ -104,6 +118,7 @@ EXPORT(undo) void undo(void) {
     field_count = before.field_count;
     names_length = before.names_length;
     memcpy(fields, before.fields, field_count * sizeof(Field));
+    forget_beginnings();
 }
 
 static void add_record(i64 vehicle, u32 length) {
@@ -128,36 +143,24 @@ EXPORT(add) u8 *add(i64 vehicle, u32 length) {
 
 // ---- fields
 
-// Counts a value under its name. Records have the same fields in the same order, as a rule: `hint`
-// is where this one should be, and afterwards where the next one should be.
-static void count_value(u32 *hint, const u8 *name, u32 length, u32 kind) {
-    Field *field = &fields[*hint];
-    if (*hint >= field_count || field->length != length ||
-        !is_same(names + field->name, name, length)) {
-        field = fields;
-        Field *end = fields + field_count;
-        while (field < end &&
-               (field->length != length || !is_same(names + field->name, name, length)))
-            field++;
-        if (field == end) {
-            if (field_count == MAX_FIELDS || names_length + length > MAX_NAMES) {
-                uncounted_values++;
-                return;
-            }
-            *field = (Field){names_length, length, {0}};
-            memcpy(names + names_length, name, length);
-            names_length += length;
-            field_count++;
-        }
-    }
-    field->counts[kind]++;
-    *hint = (u32)(field - fields) + 1;
+// The field of this name, or MAX_FIELDS where there is no room for another.
+static u32 field_of(const u8 *name, u32 length) {
+    for (u32 i = 0; i < field_count; i++)
+        if (fields[i].length == length && is_same(names + fields[i].name, name, length)) return i;
+    if (field_count == MAX_FIELDS || names_length + length > MAX_NAMES) return MAX_FIELDS;
+    fields[field_count] = (Field){names_length, length, {0}};
+    memcpy(names + names_length, name, length);
+    names_length += length;
+    return field_count++;
+}
+
+static void forget_beginnings(void) {
+    for (u32 i = 0; i < MAX_FIELDS; i++) beginnings[i].body_length = 0;
 }
 
 EXPORT(fields_at) Field *fields_at(void) { return fields; }
 EXPORT(fields_count) u32 fields_count_(void) { return field_count; }
 EXPORT(names_at) u8 *names_at(void) { return names; }
-EXPORT(values_uncounted) u32 values_uncounted(void) { return uncounted_values; }
 
 // ---- tokens
 
@@ -439,9 +442,64 @@ static inline bool is_named(const u8 *name, u32 length, const char *known, u32 k
     return length == known_length && is_same(name, (const u8 *)known, length);
 }
 
+// Whether the next field begins as one did before; then all of its beginning is read and written.
+static inline bool begins_as(const Beginning *known) {
+    v128_t first = wasm_v128_xor(wasm_v128_load(at), known->body[0]);
+    v128_t second = wasm_v128_xor(wasm_v128_load(at + 16), known->body[1]);
+    if (!known->body_length ||
+        wasm_v128_any_true(wasm_v128_or(wasm_v128_and(first, known->mask[0]),
+                                        wasm_v128_and(second, known->mask[1]))))
+        return false;
+    wasm_v128_store(out, known->json[0]);
+    wasm_v128_store(out + 16, known->json[1]);
+    at += known->body_length;
+    out += known->json_length;
+    return true;
+}
+
+static void remember(Beginning *next, const u8 *body_begin, const u8 *json_begin) {
+    u32 body_length = (u32)(at - body_begin), json_length = (u32)(out - json_begin);
+    next->body_length = 0;
+    if (body_length > 32 || json_length > 32) return;
+    u8 mask[32] = {0};
+    memset(mask, 0xFF, body_length);
+    for (u32 half = 0; half < 2; half++) {
+        next->body[half] = wasm_v128_load(body_begin + 16 * half);
+        next->json[half] = wasm_v128_load(json_begin + 16 * half);
+        next->mask[half] = wasm_v128_load(mask + 16 * half);
+    }
+    next->body_length = body_length;
+    next->json_length = json_length;
+}
+
+// From the end of a value, or of the opening brace, to the beginning of the next value.
+static bool begin_field(Beginning *next, bool is_first) {
+    const u8 *body_begin = at, *json_begin = out;
+    skip_space();
+    if (!is_first) {
+        if (*at != ',') return false;
+        at++;
+        *out++ = ',';
+        skip_space();
+    }
+    const u8 *name = out + 1;
+    if (!text() || has_escape) return false;  // it may be another name in disguise
+    u32 length = (u32)(out - 1 - name);
+    skip_space();
+    if (*at != ':') return false;
+    at++;
+    *out++ = ':';
+    skip_space();
+    next->field = field_of(name, length);
+    next->is_vehicle = is_named(name, length, "vehicleID", 9);
+    if (next->field == MAX_FIELDS || is_named(name, length, "snapshot_time", 13)) return false;
+    remember(next, body_begin, json_begin);
+    return true;
+}
+
 // One record from its opening brace; only where all of it is plain anything is kept.
 static bool record(void) {
-    struct { const u8 *name; u32 length, kind; } seen[MAX_FIELDS];
+    struct { u32 field, kind; } seen[MAX_FIELDS];
     u8 *begin = records_end + sizeof(Record);
     bool has_vehicle = false;
     i64 vehicle = NO_VEHICLE;
@@ -449,42 +507,29 @@ static bool record(void) {
     out = begin;
     *out++ = '{';
     at++;
-    skip_space();
-    while (*at != '}') {
+    for (;; count++) {
+        u8 *end_of_value = at;
+        skip_space();
+        if (*at == '}') break;
+        at = end_of_value;
         if (count == MAX_FIELDS) return false;
-        u8 *name = out + 1;
-        if (!text() || has_escape) return false;  // it may be another name in disguise
-        u32 length = (u32)(out - 1 - name);
-        skip_space();
-        if (*at != ':') return false;
-        at++;
-        *out++ = ':';
-        skip_space();
+        Beginning *next = &beginnings[count];
+        if (begins_as(next)) skip_space();
+        else if (!begin_field(next, count == 0)) return false;
         u8 *begin_of_value = out;
         u32 kind;
         if (!value(0, &kind)) return false;
-        if (is_named(name, length, "vehicleID", 9)) {
+        if (next->is_vehicle) {
             if (has_vehicle) return false;
             has_vehicle = true;
             if (kind != NULL_ && (kind != INTEGER || !vehicle_of(begin_of_value, out, &vehicle)))
                 return false;
-        } else if (is_named(name, length, "snapshot_time", 13)) {
-            return false;
         }
-        seen[count].name = name;
-        seen[count].length = length;
-        seen[count++].kind = kind;
-        skip_space();
-        if (*at == '}') break;
-        if (*at != ',') return false;
-        at++;
-        *out++ = ',';
-        skip_space();
-        if (*at == '}') return false;  // a comma too many
+        seen[count].field = next->field;
+        seen[count].kind = kind;
     }
     at++;
-    u32 hint = 0;
-    for (u32 i = 0; i < count; i++) count_value(&hint, seen[i].name, seen[i].length, seen[i].kind);
+    for (u32 i = 0; i < count; i++) fields[seen[i].field].counts[seen[i].kind]++;
     add_record(vehicle, (u32)(out - begin));
     return true;
 }
