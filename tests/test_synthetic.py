@@ -451,7 +451,7 @@ class TestCommand:
 def test_importing_it_loads_neither_luigi_nor_an_s3_client() -> None:
     code = (
         "import sys, tasks.bustimes.synthetic\n"
-        "print(*{'luigi', 'boto3', 'obstore'} & set(sys.modules))"
+        "print(*{'luigi', 'boto3', 'pycurl'} & set(sys.modules))"
     )
     top = Path(__file__).parent.parent
     printed = subprocess.run(

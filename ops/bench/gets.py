@@ -1,4 +1,4 @@
-"""What one GET costs the client: boto3 in 16 threads, or obstore as the converter uses it.
+"""What one GET costs the client: boto3 in 16 threads, or libcurl as the converter uses it.
 
 Fetches every snapshot of a bucket so many times over and prints, as JSON, how many GETs that were
 and their CPU seconds (all threads, nothing else: what starting takes is not in it).
@@ -21,13 +21,13 @@ _SNAPSHOTS_AN_HOUR = 60
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ops.bench.gets", description=__doc__)
     parser.add_argument("bucket")
-    parser.add_argument("--way", choices=["boto3", "obstore"], required=True)
+    parser.add_argument("--way", choices=["boto3", "libcurl"], required=True)
     parser.add_argument("--times", type=int, default=1, help="each snapshot so many times")
-    parser.add_argument("--at-once", type=int, default=32, help="GETs under way, of obstore's")
+    parser.add_argument("--at-once", type=int, default=32, help="GETs under way, of libcurl's")
     given = parser.parse_args()
     root = S3Prefix(f"s3://{given.bucket}")
     objects = list(root.objects("raw/"))
-    fetch = _boto3(root) if given.way == "boto3" else _obstore(root, given.at_once)
+    fetch = _boto3(root) if given.way == "boto3" else _libcurl(root, given.at_once)
     fetch(objects[:1])  # connections and threads are there before it counts
     before = _cpu_seconds()
     for _ in range(given.times):
@@ -64,7 +64,7 @@ def _boto3(root: S3Prefix) -> Callable[[list[StoredObject]], None]:
     return fetch
 
 
-def _obstore(root: S3Prefix, at_once: int) -> Callable[[list[StoredObject]], None]:
+def _libcurl(root: S3Prefix, at_once: int) -> Callable[[list[StoredObject]], None]:
     from tasks.storage.bulk import BulkReader
 
     reader = BulkReader(root.bulk_source(), at_once)

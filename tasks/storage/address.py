@@ -1,6 +1,6 @@
 """What a converter process is told about a storage root: plain values that can be sent to it.
 
-Kept apart from `tasks.storage.bulk`, which imports obstore, so that the process that schedules can
+Kept apart from `tasks.storage.bulk`, which loads libcurl, so that the process that schedules can
 make them without loading it.
 """
 

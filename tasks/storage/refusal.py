@@ -1,6 +1,6 @@
 """What S3's error codes mean for a person: the rest of a sentence that says what to do.
 
-Shared by the two ways to S3, boto3 and obstore; imports neither. An answer to a HEAD has no body,
+Shared by the two ways to S3, boto3 and libcurl; imports neither. An answer to a HEAD has no body,
 so there the status stands where the code would.
 """
 

@@ -141,12 +141,12 @@ environment() {
 }
 proof='
 import importlib.metadata, platform, shlex, sys
-import boto3, deflate, luigi, msgspec, obstore, orjson, tqdm
+import boto3, deflate, luigi, msgspec, orjson, pycurl, tqdm
 import ops.__main__, tasks.bustimes.graph, tasks.settings
 settings = tasks.settings.load()
 for name in "source", "destination":
     print(f"export BUSTIMES_{name.upper()}={shlex.quote(getattr(settings, name))}")
-versions = [f"{name} {importlib.metadata.version(name)}" for name in ("luigi", "obstore", "boto3")]
+versions = [f"{name} {importlib.metadata.version(name)}" for name in ("luigi", "pycurl", "boto3")]
 print("Python", platform.python_version(), "with", ", ".join(versions), file=sys.stderr)
 '
 new=$(mktemp -d "$home/.new-XXXXXX") || disk_full

@@ -1,0 +1,144 @@
+"""What S3's answer to a GET means: the object, another attempt, or the end of it.
+
+Pure: an answer goes in, a `Failure` comes out, or None where the answer is the whole object.
+Whether there is another attempt is for others to decide; this tells what kind of failure it was and
+what a person could do about it.
+"""
+
+import datetime as dt
+import re
+import time
+from dataclasses import dataclass
+from enum import Enum
+
+from tasks.storage import StoredObject
+from tasks.storage.refusal import remedy
+from tasks.storage.transfers import Transfer
+
+OBJECT_COMES = (200, 206)
+"""The statuses of an answer that is the object, or the part of it that was asked for."""
+
+_CODE = re.compile(rb"<Code>(\w+)</Code>")
+_MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
+_LONGEST_ERROR_BYTES = 1 << 16
+_PASSING_STATUS = (429, 500, 502, 503, 504)
+_PASSING_CODES = ("RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable")
+_CODE_OF_STATUS = {
+    301: "PermanentRedirect",
+    307: "PermanentRedirect",
+    401: "AccessDenied",
+    403: "AccessDenied",
+    429: "SlowDown",
+}
+"""What a status means to a person where no code came with it."""
+
+
+class Kind(Enum):
+    """What to do about a failure."""
+
+    PASSING = "try again"
+    CLOCK = "try again, at S3's time"
+    EXPIRED = "try again, with fresh credentials"
+    GONE = "list again: there is no such object any more"
+    CHANGED = "list again: there is another object of this name"
+    REFUSED = "give up"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt brought no object.
+
+    `reason` is short, to be counted by; `sentence` is what to tell a person. `status` is 0 where
+    no answer came, and `error` is the HTTP client's message then. `seconds` is what S3 asks to wait
+    for, or how far its clock is ahead where that is the trouble.
+    """
+
+    kind: Kind
+    reason: str
+    sentence: str
+    status: int = 0
+    code: str = ""
+    request_id: str = ""
+    error: str = ""
+    seconds: float = 0.0
+
+
+def failure_of(transfer: Transfer, stored: StoredObject, came: int) -> Failure | None:
+    """What went wrong with a GET of an object, of which so many bytes have come in all."""
+    if (fault := transfer.fault) is not None:
+        kind = Kind.PASSING if fault.may_pass else Kind.REFUSED
+        return _of_answer(transfer, kind, fault.name, fault.message, fault.message)
+    if transfer.status not in OBJECT_COMES:
+        return _refusal(transfer)
+    if b'"%b"' % stored.etag.encode() not in transfer.raw_head:
+        etag = transfer.headers.get("etag")
+        if etag is not None and etag.strip('"') != stored.etag:
+            return _of_answer(transfer, Kind.CHANGED, "changed", "it was replaced")
+    if came != stored.size:
+        sentence = f"{came:,} bytes of it came, and {stored.size:,} were listed"
+        return _of_answer(transfer, Kind.PASSING, "wrong length", sentence)
+    return None
+
+
+def damaged(transfer: Transfer, checksum: str) -> Failure:
+    """For a body that is not what its checksum says."""
+    sentence = f"what came does not have the {checksum} that S3 keeps of it"
+    return _of_answer(transfer, Kind.PASSING, "wrong checksum", sentence)
+
+
+def _of_answer(
+    transfer: Transfer, kind: Kind, reason: str, sentence: str, error: str = ""
+) -> Failure:
+    """A failure that S3 itself does not know of."""
+    request_id = transfer.headers.get("x-amz-request-id", "")
+    return Failure(kind, reason, sentence, transfer.status, "", request_id, error)
+
+
+def _refusal(transfer: Transfer) -> Failure:
+    document = transfer.body[:_LONGEST_ERROR_BYTES]
+    headers, status = transfer.headers, transfer.status
+    code = _first(_CODE, document)
+    message = _first(_MESSAGE, document) or transfer.reason
+    kind, seconds = _kind(status, code), 0.0
+    if kind is Kind.CLOCK:
+        moment = _moment(headers.get("date", ""))
+        kind = Kind.REFUSED if moment is None else kind
+        seconds = 0.0 if moment is None else moment - time.time()
+    elif headers.get("retry-after", "").isdecimal():
+        seconds = float(headers["retry-after"])
+    meaning = _CODE_OF_STATUS.get(status, str(status))
+    return Failure(
+        kind,
+        f"{status} {code}".rstrip(),
+        remedy(meaning if status == 429 or not code else code, message),
+        status,
+        code,
+        headers.get("x-amz-request-id", ""),
+        seconds=seconds,
+    )
+
+
+def _kind(status: int, code: str) -> Kind:
+    if status == 404 and code != "NoSuchBucket":
+        return Kind.GONE
+    if status == 412:
+        return Kind.CHANGED
+    if code == "RequestTimeTooSkewed":
+        return Kind.CLOCK
+    if code == "ExpiredToken":
+        return Kind.EXPIRED
+    return Kind.PASSING if status in _PASSING_STATUS or code in _PASSING_CODES else Kind.REFUSED
+
+
+def _first(pattern: re.Pattern[bytes], document: bytes) -> str:
+    match = pattern.search(document)
+    return match[1].decode("utf-8", "replace") if match else ""
+
+
+def _moment(date: str) -> float | None:
+    """The time in a Date header, in seconds since the epoch."""
+    try:
+        moment = dt.datetime.strptime(date, "%a, %d %b %Y %H:%M:%S GMT")
+        return moment.replace(tzinfo=dt.UTC).timestamp()
+    except ValueError:
+        return None

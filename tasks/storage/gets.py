@@ -1,0 +1,273 @@
+"""GETs of one bucket's objects, many at once: signed, checked, and tried again with patience.
+
+Each is held to the listing: an object that has been replaced or removed since is a `Problem`, never
+other bytes; so is everything that patience does not help with. Bytes are checked by the checksums
+that S3 keeps (`tasks.storage.kept_checksums`). Every attempt that fails is logged, and all are
+counted. For one thread of a process that does not fork later.
+"""
+
+import heapq
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from tasks.problem import Problem
+from tasks.storage import StoredObject
+from tasks.storage.address import BulkSource, Credentials
+from tasks.storage.answers import OBJECT_COMES, Failure, Kind, damaged, failure_of
+from tasks.storage.kept_checksums import Check, checks_of
+from tasks.storage.listed import CredentialsExpired, changed, gone
+from tasks.storage.patience import Patience
+from tasks.storage.signing import Signer
+from tasks.storage.traffic import Traffic
+from tasks.storage.transfers import Limits, Transfer, Transfers
+
+_log = logging.getLogger("tasks.storage")
+_ASKED = {"x-amz-checksum-mode": "ENABLED"}
+_WAIT_SECONDS = 60.0  # for no reason but that it must be some time
+
+
+@dataclass(slots=True, eq=False)
+class _Get:
+    """One object that is being read, and how that went until now."""
+
+    number: int
+    stored: StoredObject
+    began: float = 0.0
+    attempt: int = 0
+    attempt_began: float = 0.0
+    offset: int = 0
+    clock_was_set: bool = False
+
+
+class Gets:
+    """Reads objects of a bucket, `at_once` at a time."""
+
+    def __init__(
+        self, source: BulkSource, at_once: int, patience: Patience, check_etag: bool
+    ) -> None:
+        self._source = source
+        self._patience = patience
+        self._check_etag = check_etag
+        self._origin, self._path = _origin_of(source)
+        self._signer = Signer(source.region, urlsplit(self._origin).netloc, _ASKED)
+        limits = Limits(patience.connect, patience.stall)
+        self._transfers = Transfers(self._origin, at_once, limits)
+        self._retries_left = patience.retries
+        self._requests = self._attempts = self._bytes = 0
+        self._seconds = 0.0
+        self._retries: Counter[str] = Counter()
+
+    def read(self, objects: list[StoredObject], credentials: Credentials | None) -> list[bytes]:
+        """The bodies of the objects, in the same order; raises `Problem` as described above."""
+        bodies = [b""] * len(objects)
+        waiting = deque(_Get(number, stored) for number, stored in enumerate(objects))
+        paused: list[tuple[float, int, _Get]] = []  # a heap: when to try again
+        under_way: dict[Transfer, _Get] = {}
+        try:
+            while waiting or paused or under_way:
+                now = time.monotonic()
+                while paused and paused[0][0] <= now:
+                    waiting.append(heapq.heappop(paused)[2])
+                while waiting and self._transfers.free:
+                    get = waiting.popleft()
+                    under_way[self._start(get, credentials, True)] = get
+                wait = max(0.0, paused[0][0] - now) if paused else _WAIT_SECONDS
+                for transfer in self._transfers.wait(wait):
+                    get = under_way.pop(transfer)
+                    body = transfer.body
+                    failure = self._failure(get, transfer, body)
+                    if failure is None:
+                        bodies[get.number] = body
+                        self._count(get)
+                    else:
+                        again_at = time.monotonic() + self._pause_after(get, failure)
+                        heapq.heappush(paused, (again_at, get.number, get))
+        finally:
+            self._transfers.stop()
+        return bodies
+
+    def stream(self, stored: StoredObject, credentials: Credentials | None) -> Iterator[bytes]:
+        """One body in chunks; one that breaks off is continued where it did.
+
+        A checksum is only known to be wrong when all chunks have been given away: then it ends in
+        a `Problem`.
+        """
+        get = _Get(0, stored)
+        checks: list[Check] | None = None
+        while True:
+            transfer = self._start(get, credentials, False)
+            known = get.offset
+            for part in self._parts(transfer):
+                if known and transfer.status == 200:  # all of it, where the rest was asked for
+                    part, known = part[known:], max(0, known - len(part))
+                get.offset += len(part)
+                if checks is None:
+                    checks = self._checks(stored, transfer)
+                for check in checks:
+                    check.update(part)
+                yield part
+            self._count_attempt(transfer)
+            failure = failure_of(transfer, stored, get.offset)
+            if failure is None:
+                break
+            time.sleep(self._pause_after(get, failure))
+        self._count(get)
+        for check in checks or []:
+            if not check.is_met():
+                raise Problem(
+                    f"{self._place(get)} cannot be read: {damaged(transfer, check.name).sentence}. "
+                    "Run it again."
+                )
+
+    def traffic(self) -> Traffic:
+        """What the requests came to since this was asked last; those under way count when done."""
+        counted = Traffic(
+            self._requests, self._attempts, self._bytes, self._seconds, dict(self._retries)
+        )
+        self._requests = self._attempts = self._bytes = 0
+        self._seconds = 0.0
+        self._retries.clear()
+        return counted
+
+    def _start(self, get: _Get, credentials: Credentials | None, whole: bool) -> Transfer:
+        now = time.monotonic()
+        get.attempt += 1
+        get.attempt_began = now
+        get.began = get.began or now
+        patience, size = self._patience, get.stored.size
+        seconds = min(patience.attempt, get.began + patience.request - now)
+        path = self._path + quote(self._source.prefix + get.stored.key)
+        if credentials is None:  # of a bucket that anyone may read
+            headers = [f"{name}: {value}" for name, value in _ASKED.items()]
+        else:
+            headers = self._signer.headers(path, credentials)
+        headers.append(f'if-match: "{get.stored.etag}"')
+        if get.offset:
+            headers.append(f"range: bytes={get.offset}-")
+        seconds += patience.seconds_more(size)
+        return self._transfers.start(self._origin + path, headers, seconds, size, whole)
+
+    def _parts(self, transfer: Transfer) -> Iterator[bytes]:
+        """The body as it comes; nothing of what tells an error."""
+        try:
+            ended = False
+            while not ended:
+                ended = bool(self._transfers.wait(_WAIT_SECONDS))
+                if transfer.status in OBJECT_COMES and (part := transfer.take()):
+                    yield part
+        finally:
+            self._transfers.stop()
+
+    def _failure(self, get: _Get, transfer: Transfer, body: bytes) -> Failure | None:
+        self._count_attempt(transfer)
+        failure = failure_of(transfer, get.stored, len(body))
+        if failure is None:
+            for check in self._checks(get.stored, transfer):
+                check.update(body)
+                if not check.is_met():
+                    return damaged(transfer, check.name)
+        return failure
+
+    def _checks(self, stored: StoredObject, transfer: Transfer) -> list[Check]:
+        if not self._check_etag and b"x-amz-checksum-" not in transfer.raw_head.lower():
+            return []  # as nearly all are: not worth reading every header
+        return checks_of(transfer.headers, stored.etag if self._check_etag else None)
+
+    def _pause_after(self, get: _Get, failure: Failure) -> float:
+        """How long to wait until the next attempt; raises `Problem` if there is to be none."""
+        then = self._what_then(get, failure)
+        self._log(get, failure, None if isinstance(then, Problem) else then)
+        if isinstance(then, Problem):
+            self._count(get)
+            raise then
+        self._retries[failure.reason] += 1
+        self._retries_left -= 1
+        return then
+
+    def _log(self, get: _Get, failure: Failure, pause: float | None) -> None:
+        if not _log.isEnabledFor(logging.INFO):
+            return
+        why = failure.error or failure.reason
+        then = "the last" if pause is None else f"again in {pause:.2f} s"
+        told = {
+            "key": self._source.prefix + get.stored.key,
+            "operation": "GET",
+            "status": failure.status,
+            "code": failure.code,
+            "error": why,
+            "request_id": failure.request_id,
+            "seconds": round(time.monotonic() - get.attempt_began, 3),
+            "attempt": get.attempt,
+            "backoff": pause if pause is None else round(pause, 3),
+        }
+        _log.info(
+            "GET %a failed: %s (attempt %d, %s)",
+            *(told["key"], why, get.attempt, then),
+            extra={"s3": told},
+        )
+
+    def _what_then(self, get: _Get, failure: Failure) -> float | Problem:
+        """How long to wait until the next attempt, or what to say if there is to be none."""
+        place = self._place(get)
+        patience = self._patience
+        if failure.kind is Kind.GONE:
+            return gone(place)
+        if failure.kind is Kind.CHANGED:
+            return changed(place)
+        if failure.kind is Kind.EXPIRED:
+            return CredentialsExpired(f"{place} cannot be read: {failure.sentence}.")
+        if failure.kind is Kind.REFUSED and failure.error:
+            return Problem(
+                f"{place} cannot be read: {failure.sentence}. Check AWS_ENDPOINT_URL_S3 and "
+                "AWS_CA_BUNDLE, then run it again."
+            )
+        if failure.kind is Kind.REFUSED or (failure.kind is Kind.CLOCK and get.clock_was_set):
+            return Problem(f"{place} cannot be read: {failure.sentence}.")
+        if self._retries_left <= 0:
+            return Problem(
+                f"{place} cannot be read ({failure.reason}), and all {patience.retries:,} retries "
+                "of a run are used up. Run it again when S3, or the way to it, is well."
+            )
+        if failure.kind is Kind.CLOCK:
+            get.clock_was_set = True
+            self._signer.clock_offset = failure.seconds
+            return 0.0
+        pause = max(patience.pause(get.attempt), min(failure.seconds, patience.longest_pause))
+        ends = get.began + patience.request + patience.seconds_more(get.stored.size)
+        begins = time.monotonic() + pause
+        if get.attempt < patience.attempts and begins + patience.connect < ends:
+            return pause
+        if failure.code or failure.status >= 400:  # whose sentence tells that it was tried often
+            return Problem(f"{place} cannot be read: {failure.sentence}.")
+        return Problem(
+            f"{place} cannot be read, after several tries: {failure.sentence}. Run it again later."
+        )
+
+    def _place(self, get: _Get) -> str:
+        return f"{self._source.url}/{get.stored.key}"
+
+    def _count_attempt(self, transfer: Transfer) -> None:
+        self._attempts += 1
+        self._bytes += transfer.bytes
+
+    def _count(self, get: _Get) -> None:
+        self._requests += 1
+        self._seconds += time.monotonic() - get.began
+
+
+def _origin_of(source: BulkSource) -> tuple[str, str]:
+    """Scheme and host of a bucket, and the path that its keys are appended to."""
+    if source.endpoint:
+        parts = urlsplit(source.endpoint)
+        default = ":443" if parts.scheme == "https" else ":80"
+        host = parts.netloc.rpartition("@")[2].removesuffix(default)
+        return f"{parts.scheme}://{host}", f"{parts.path.rstrip('/')}/{source.bucket}/"
+    domain = "amazonaws.com.cn" if source.region.startswith("cn-") else "amazonaws.com"
+    host = f"s3.{source.region}.{domain}"
+    if "." in source.bucket:  # no certificate holds for it as a part of the host's name
+        return f"https://{host}", f"/{source.bucket}/"
+    return f"https://{source.bucket}.{host}", "/"
