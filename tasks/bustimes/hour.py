@@ -16,7 +16,6 @@ list of records, `tasks.bustimes.snapshot` reads the whole body, or says what is
 
 import bisect
 import datetime as dt
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -32,13 +31,17 @@ BY_LINES = 0
 Fields = dict[str, dict[str, int]]
 """For each field, how often it has a value of which kind."""
 
+MOST_NAMES, LONGEST_NAMES = 256, 16384
+"""How many fields are counted beside the kernel's, and how many bytes their names may have."""
+
 
 @dataclass(frozen=True)
 class ConvertedHour:
     """One hour's gzip member and what is in it; `member` is empty where there are no lines.
 
     `refused` holds (key, reason) of each body that is no snapshot; `tokenized` counts records
-    that needed more than the kernel; `vehicles` holds each vehicle once.
+    that needed more than the kernel; `vehicles` holds each vehicle once. `fields` holds the first
+    few hundred names that the records have: whoever makes up names can make up millions.
     """
 
     member: bytes
@@ -60,15 +63,17 @@ def convert(
     count: int,
     largest: int,
     on_refused: Callable[[str, bytes], object] = lambda _key, _body: None,
+    using: Kernel | None = None,
 ) -> ConvertedHour:
     """Convert (key, UTC time, body) of one hour, which must come in time order.
 
     There are at most `count` of them, of at most `largest` bytes each. `order` is "vehicle" or
     "snapshot"; `level` is libdeflate's, 1 to 12, or `BY_LINES`. `on_refused` is called with the key
-    and body of each that is no snapshot. No body is held longer than it is read. Raises
-    `kernel.OutOfMemory` for an hour too large for this machine.
+    and body of each that is no snapshot. `using` is the kernel to do it with: this process's own, as
+    a rule. No body is held longer than it is read. Raises `kernel.OutOfMemory` for an hour too
+    large for this machine.
     """
-    reader = _Reader(kernel(), count, largest)
+    reader = _Reader(using or kernel(), count, largest)
     refused: list[tuple[str, str]] = []
     raw_bytes = seen = 0
     for key, time, body in snapshots:
@@ -111,8 +116,9 @@ class _Reader:
     def __init__(self, empty: Kernel, snapshots: int, largest: int) -> None:
         self.kernel = empty
         self.tokenized = 0
-        self._kinds: dict[str, Counter[str]] = {}
-        self._others: list[tuple[int, tuple[str, str]]] = []  # address of the record, vehicle
+        self._fields = _FieldCounts()
+        self._others: list[tuple[int, VehicleKey]] = []  # address of the record, vehicle
+        self._same: dict[VehicleKey, VehicleKey] = {}  # of equal ones, one is enough
         self.kernel.begin(largest, snapshots)
 
     def read(self, body: bytes, end: bytes) -> None:
@@ -124,7 +130,7 @@ class _Reader:
         if not snapshot.is_utf8(text):
             snapshot.read_records(body)  # says where
         self.kernel.open(text, end, is_repr)
-        odd: list[tuple[bytes, VehicleKey]] = []
+        odd = _FieldCounts()
         others = len(self._others)
         while (status := self.kernel.read()) == ODD:
             start, stop = self.kernel.odd_record()
@@ -132,18 +138,16 @@ class _Reader:
             if record is None:
                 status = NOT_READ
                 break
-            odd.append(record)
-            self._add(*record)
+            self._add(*record, odd)
         if status == NOT_READ:
             self.kernel.undo()
             del self._others[others:]
+            odd = _FieldCounts()
             records = snapshot.read_records(body)
-            odd = list(zip(records.records, records.vehicles, strict=True))
-            for record in odd:
-                self._add(*record)
-        self.tokenized += len(odd)
-        for text_of_record, _ in odd:
-            self._count_fields(text_of_record)
+            for record in zip(records.records, records.vehicles, strict=True):
+                self._add(*record, odd)
+        self.tokenized += odd.records
+        self._fields.add(odd)
 
     def sort(self, by_vehicle: bool) -> list[VehicleKey]:
         """Put the records in order: whole numbers first, then all other kinds of vehicle."""
@@ -159,38 +163,47 @@ class _Reader:
         return [vehicle_of.get(number, number) for number in self.kernel.sort(by_vehicle)]
 
     def fields(self) -> Fields:
-        """Every field with its kinds of values, of all records."""
+        """Every field that was counted, with its kinds of values."""
         found = self.kernel.fields()
-        for name, kinds in self._kinds.items():
+        for name, kinds in self._fields.kinds.items():
             found[name] = dict(Counter(found.get(name, {})) + kinds)
         return found
 
-    def _add(self, record: bytes, vehicle: VehicleKey) -> None:
+    def _add(self, record: bytes, vehicle: VehicleKey, counts: "_FieldCounts") -> None:
+        counts.add_record(record)
         if isinstance(vehicle, int):
             self.kernel.add(record, vehicle)
         elif vehicle == MISSING:
             self.kernel.add(record, NO_VEHICLE)
         else:
+            vehicle = self._same.setdefault(vehicle, vehicle)
             self._others.append((self.kernel.add(record, BEHIND_ALL_NUMBERS), vehicle))
 
-    def _count_fields(self, record: bytes) -> None:
-        for name, value in json.loads(record, parse_int=_Whole).items():
-            self._kinds.setdefault(name, Counter())[_kind(value)] += 1
 
+class _FieldCounts:
+    """How often fields have values of each kind, in records that the kernel does not count."""
 
-class _Whole(str):
-    """A whole number's digits, of any length."""
+    def __init__(self) -> None:
+        self.records = 0
+        self.kinds: dict[str, Counter[str]] = {}
+        self._length = 0
 
+    def add_record(self, record: bytes) -> None:
+        self.records += 1
+        for name, value in snapshot.fields_of(record).items():
+            if self._has_room_for(name):
+                self.kinds[name][snapshot.kind_of(value)] += 1
 
-_KINDS: dict[type, str] = {
-    bool: "boolean",
-    _Whole: "integer",
-    float: "number",
-    str: "text",
-    list: "list",
-    dict: "object",
-}
+    def add(self, more: "_FieldCounts") -> None:
+        self.records += more.records
+        for name, kinds in more.kinds.items():
+            if self._has_room_for(name):
+                self.kinds[name] += kinds
 
-
-def _kind(value: object) -> str:
-    return _KINDS.get(type(value), "null")
+    def _has_room_for(self, name: str) -> bool:
+        if name not in self.kinds:
+            length = self._length + len(name.encode())
+            if len(self.kinds) == MOST_NAMES or length > LONGEST_NAMES:
+                return False
+            self.kinds[name], self._length = Counter(), length
+        return True

@@ -35,7 +35,7 @@ def split(text: bytes) -> list[bytes]:
     must_be_utf8(text)
     try:
         compact = msgspec.json.format(text, indent=-1)
-        records = [bytes(record) for record in _SLICES.decode(compact)]
+        records = _let_go(_SLICES.decode(compact))
     except msgspec.ValidationError:
         raise NotRecords(f"it is {_kind(text)}, not a list of records") from None
     except RecursionError:
@@ -55,13 +55,20 @@ def split(text: bytes) -> list[bytes]:
     return records
 
 
+def _let_go(slices: list[msgspec.Raw]) -> list[bytes]:
+    """The slices as bytes; each is gone as soon as it is read, for a record may be two bytes."""
+    slices.reverse()
+    return [bytes(slices.pop()) for _ in range(len(slices))]
+
+
 def _is_too_deep(record: bytes) -> bool:
     """Whether some reader may run out of stack: Python's does, sooner or later after 900 levels."""
     if record.count(b"[") + record.count(b"{") <= DEEPEST:
         return False
     depth = 0
-    for brackets in _BRACKETS.findall(_STRING.sub(b"", record)):
-        depth += len(brackets) if brackets[:1] in b"[{" else -len(brackets)
+    for brackets in _BRACKETS.finditer(_STRING.sub(b"", record)):
+        length = brackets.end() - brackets.start()
+        depth += length if brackets[0][:1] in b"[{" else -length
         if depth > DEEPEST:
             return True
     return False
@@ -80,15 +87,24 @@ def must_be_utf8(text: bytes) -> None:
 def _split_by_tokens(text: str) -> Iterator[bytes]:
     decoder = json.JSONDecoder(parse_int=str, parse_constant=_refuse_constant)
     try:
-        if not isinstance(decoder.decode(text), list):
+        at = _skip_space(text, 0)
+        if not text.startswith("[", at):
+            decoder.decode(text)
             raise NotRecords(f"it is {_kind(text.encode())}, not a list of records")
-        at = _skip_space(text, text.index("[") + 1)
-        while text[at] != "]":
-            _, end = decoder.raw_decode(text, at)
+        at = _skip_space(text, at + 1)
+        has_more = not text.startswith("]", at)
+        while has_more:
+            _, end = decoder.raw_decode(text, at)  # one at a time: all would be too many objects
             yield "".join(_TOKEN.findall(text, at, end)).encode()
             at = _skip_space(text, end)
-            if text[at] == ",":
+            has_more = text.startswith(",", at)
+            if has_more:
                 at = _skip_space(text, at + 1)
+            elif not text.startswith("]", at):
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+        at = _skip_space(text, at + 1)
+        if at < len(text):
+            raise json.JSONDecodeError("Extra data", text, at)
     except json.JSONDecodeError as error:
         raise NotRecords(f"it is not JSON ({error})") from None
     except RecursionError:

@@ -11,8 +11,10 @@ over names and bytes: nothing here reads files, settings or the clock.
 import datetime as dt
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+
+import msgspec
 
 from tasks.bustimes import json_records, python_repr
 
@@ -21,6 +23,13 @@ PREFIXES = ("raw/bustimes__", "bustimes__")
 
 _KEY = re.compile(r"(?:raw/)?bustimes__(\d{4})-(\d\d)-(\d\d)__(\d\d)-(\d\d)-(\d\d)\.json", re.ASCII)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_RAW_VALUES = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KINDS = {b"n": "null", b"t": "boolean", b"f": "boolean"} | {
+    b'"': "text",
+    b"[": "list",
+    b"{": "object",
+}
+_NO_INTEGER = re.compile(rb"[.eE]")
 
 VehicleKey = int | tuple[str, str]
 """What one hour is ordered by: a whole number, or the kind and JSON text of anything else."""
@@ -85,8 +94,8 @@ def read_one_record(text: bytes, is_repr: bool) -> tuple[bytes, VehicleKey] | No
     try:
         one = python_repr.to_json(text) if is_repr else text
         (record,) = json_records.split(b"[" + one + b"]")
-        _must_not_have_snapshot_time([record])
-        return record, _vehicle(record)
+        fields = fields_of(record)
+        return None if "snapshot_time" in fields else (record, _vehicle(fields))
     except (ValueError, RecursionError):
         return None
 
@@ -102,8 +111,7 @@ def read_records(body: bytes) -> Records:
         cut_off = text[-1:] != {b"[": b"]", b"{": b"}"}.get(text[:1], text[-1:])
         raise Refused("it ends in the middle (cut off)" if cut_off else str(error)) from None
     try:
-        _must_not_have_snapshot_time(records)
-        return Records(records, [_vehicle(record) for record in records])
+        return Records(records, [_vehicle_or_refused(*one) for one in enumerate(records, 1)])
     except RecursionError:  # Python's json gives up a little earlier than the splitting does
         raise Refused("its values are nested too deeply") from None
 
@@ -140,25 +148,51 @@ def _split_repr(text: bytes) -> list[bytes]:
         raise json_records.NotRecords(f"it is not Python's repr ({error})") from None
 
 
-def _vehicle(record: bytes) -> VehicleKey:
-    value = _fields(record).get("vehicleID")
-    if type(value) is int:
-        return value
-    return MISSING if value is None else (type(value).__name__, json.dumps(value))
+def fields_of(record: bytes) -> dict[str, bytes]:
+    """Each field of a compact record as the JSON text of its value; the last of equal names.
+
+    Half surrogates in names are backslash escapes again, so that every name is text.
+    """
+    try:
+        return {name: bytes(value) for name, value in _RAW_VALUES.decode(record).items()}
+    except msgspec.DecodeError:  # half a surrogate pair
+        return dict(_fields_by_tokens(record.decode()))
 
 
-def _fields(record: bytes) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(record, parse_int=_whole_number)
-    return fields
+def _fields_by_tokens(record: str) -> Iterator[tuple[str, bytes]]:
+    decoder = json.JSONDecoder(parse_int=str)
+    at = 1
+    while record[at] != "}":
+        name, colon = decoder.raw_decode(record, at + (record[at] == ","))
+        _, at = decoder.raw_decode(record, colon + 1)
+        yield name.encode("utf-8", "backslashreplace").decode(), record[colon + 1 : at].encode()
+
+
+def kind_of(value: bytes) -> str:
+    """What kind of value a JSON text is: one of `kernel.KINDS`."""
+    kind = _KINDS.get(value[:1])
+    return kind or ("number" if _NO_INTEGER.search(value) else "integer")
+
+
+def _vehicle_or_refused(number: int, record: bytes) -> VehicleKey:
+    fields = fields_of(record)
+    if "snapshot_time" in fields:
+        raise Refused(
+            f"record {number} has a field snapshot_time of its own, which the week file adds"
+        )
+    return _vehicle(fields)
+
+
+def _vehicle(fields: dict[str, bytes]) -> VehicleKey:
+    text = fields.get("vehicleID", b"null")
+    if text == b"null":
+        return MISSING
+    value = _VEHICLES.decode(text.decode())
+    return value if type(value) is int else (type(value).__name__, json.dumps(value))
 
 
 def _whole_number(digits: str) -> int | str:
     return int(digits) if len(digits.removeprefix("-")) <= 18 else digits
 
 
-def _must_not_have_snapshot_time(records: list[bytes]) -> None:
-    for number, record in enumerate(records, 1):
-        if "snapshot_time" in _fields(record):
-            raise Refused(
-                f"record {number} has a field snapshot_time of its own, which the week file adds"
-            )
+_VEHICLES = json.JSONDecoder(parse_int=_whole_number)

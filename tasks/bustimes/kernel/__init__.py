@@ -26,7 +26,11 @@ BEHIND_ALL_NUMBERS = 1 << 62
 NO_VEHICLE = 3 << 61
 """What the kernel orders records by that have no vehicle, or null for it."""
 
+LONGEST_LINE_END = 60
+"""What `Kernel.open` can put in place of a closing brace, in bytes."""
+
 _FIELD_BYTES = 4 * (2 + len(KINDS))
+_RECORD_BYTES = 16  # before a record's text; the first eight are its vehicle
 _ADDED_TO_VEHICLES = 1 << 63
 
 
@@ -37,10 +41,10 @@ class OutOfMemory(Exception):
 class Kernel:
     """One hour at a time: `begin`, each snapshot, `sort`, then its lines in one form."""
 
-    def __init__(self) -> None:
-        engine = _engine()
-        self._store = wasmtime.Store(engine)
-        exports = wasmtime.Instance(self._store, _module(), []).exports(self._store)
+    def __init__(self, module: wasmtime.Module | None = None) -> None:
+        """`module` is another than the compiled kernel beside this file, of the same engine."""
+        self._store = wasmtime.Store(engine())
+        exports = wasmtime.Instance(self._store, module or _module(), []).exports(self._store)
         memory = exports["memory"]
         assert isinstance(memory, wasmtime.Memory)
         self._memory = memory
@@ -49,24 +53,39 @@ class Kernel:
             for name, function in exports.items()
             if isinstance(function, wasmtime.Func)
         }
-        self._body = 0
+        self._body = self._largest_body = self._snapshots_left = 0
+        self._odd = (0, 0)
 
     def begin(self, largest_body: int, snapshots: int) -> None:
         """Start an hour of so many snapshots; what was left of the last one is gone."""
+        self._snapshots_left = 0
         self._body = self._needed("begin", largest_body + 64, snapshots)
+        self._largest_body, self._snapshots_left = largest_body, snapshots
 
     def open(self, body: bytes, line_end: bytes, is_repr: bool) -> None:
-        """Take the next snapshot, UTF-8; `line_end` replaces each record's closing brace."""
+        """Take the next snapshot, UTF-8; `line_end` replaces each record's closing brace.
+
+        Raises `ValueError` for what `begin` was not told of: it would be written over the rest.
+        """
+        if len(body) > self._largest_body or len(line_end) > LONGEST_LINE_END:
+            raise ValueError("a body or line end is longer than the hour was begun for")
+        if not self._snapshots_left:
+            raise ValueError("there are more snapshots than the hour was begun for")
+        self._snapshots_left -= 1
         self._write(self._body, body, line_end)
         self._needed("open", len(body), len(line_end), is_repr)
 
     def read(self) -> int:
         """Read on: READ at the end, ODD after a record that was left out, NOT_READ if it fails."""
-        return self._call("read")
+        answer = self._call("read") & 0xFFFFFFFFFFFFFFFF
+        if answer <= NOT_READ:
+            return answer
+        self._odd = (answer >> 32, answer & 0xFFFFFFFF)
+        return ODD
 
     def odd_record(self) -> tuple[int, int]:
         """Where in the body the record that was left out begins and ends."""
-        return self._call("odd_from"), self._call("odd_to")
+        return self._odd
 
     def add(self, record: bytes, vehicle: int) -> int:
         """Add a record, compact JSON, as the next one; gives its address for `set_vehicle`."""
@@ -76,7 +95,7 @@ class Kernel:
 
     def set_vehicle(self, address: int, vehicle: int) -> None:
         """Change what an added record is ordered by."""
-        self._call("set_vehicle", address, vehicle)
+        self._write(address - _RECORD_BYTES, vehicle.to_bytes(8, "little", signed=True))
 
     def undo(self) -> None:
         """Forget the records of this snapshot; others may be added in their place."""
@@ -171,7 +190,8 @@ def section(digest: str) -> bytes:
 
 
 @functools.cache
-def _engine() -> wasmtime.Engine:
+def engine() -> wasmtime.Engine:
+    """What compiles WebAssembly here."""
     config = wasmtime.Config()
     config.parallel_compilation = False  # threads would cost more than they save on so little
     return wasmtime.Engine(config)
@@ -179,4 +199,4 @@ def _engine() -> wasmtime.Engine:
 
 @functools.cache
 def _module() -> wasmtime.Module:
-    return wasmtime.Module(_engine(), WASM.read_bytes())
+    return wasmtime.Module(engine(), WASM.read_bytes())

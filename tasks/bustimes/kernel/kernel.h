@@ -45,7 +45,8 @@ static inline bool is_same(const u8 *one, const u8 *other, u32 length) {
 // Past the end of whatever is read eight or sixteen bytes at a time.
 #define SLACK 64
 
-// A record of the hour: its text without the closing brace follows at once.
+// A record of the hour: its text without the closing brace follows at once. Where `add` was not told
+// what it is ordered by, `__init__.py` writes that here before the hour is sorted.
 typedef struct __attribute__((packed)) {
     i64 vehicle;  // what the records of an hour are ordered by
     u32 length;   // of the text

@@ -37,11 +37,6 @@ static void sort_by_vehicle(u64 *keys, u64 *spare_keys, u32 *addresses, u32 *spa
     if (sorted_keys != keys) memcpy(keys, sorted_keys, (size_t)records_count * sizeof *keys);
 }
 
-// For a record of which `add` did not know where it belongs; `text` is what `add` gave.
-EXPORT(set_vehicle) void set_vehicle(u8 *text, i64 vehicle) {
-    memcpy(text - sizeof(Record), &vehicle, sizeof vehicle);
-}
-
 // Puts the records in order. Returns each vehicle once, `vehicles_count` of them, in numerical
 // order with 2^63 added (so that they sort as whole numbers); 0: no memory.
 static u32 count_of_vehicles;

@@ -3,13 +3,13 @@
 // Reads what the collectors wrote, JSON and Python 2's repr, in one pass. Whatever is a list of
 // flat or nested objects in either language is either converted exactly, as ast.literal_eval and
 // json.dumps or json.loads would, or not at all: what is rare, odd or wrong stops the reading at the
-// record it stands in (ODD), or, outside records, ends it (NOT_READ). The caller then decides with
-// Python's own parsers. Text is UTF-8; that was checked before.
+// record it stands in (an odd one), or, outside records, ends it (NOT_READ). The caller then decides
+// with Python's own parsers. Text is UTF-8; that was checked before.
 
 #include "kernel.h"
 #include <wasm_simd128.h>
 
-enum { READ = 0, ODD = 1, NOT_READ = 2 };
+enum { READ = 0, NOT_READ = 2 };
 enum { NULL_, BOOLEAN, INTEGER, NUMBER, TEXT, LIST, OBJECT, KINDS };
 
 #define MAX_DEPTH 32
@@ -31,7 +31,6 @@ static u8 *body, *body_end, *at;  // `at` is always at the next byte to look at
 static u8 *out;                   // where the next byte of the record goes
 static bool is_repr;
 static End *ends, *end;  // the next free one; that of this snapshot
-static u8 *odd_begin, *odd_end;
 static bool is_in_list;
 static bool has_escape;  // in the string just read
 
@@ -459,7 +458,6 @@ static inline bool begins_as(const Beginning *known) {
 
 static void remember(Beginning *next, const u8 *body_begin, const u8 *json_begin) {
     u32 body_length = (u32)(at - body_begin), json_length = (u32)(out - json_begin);
-    next->body_length = 0;
     if (body_length > 32 || json_length > 32) return;
     u8 mask[32] = {0};
     memset(mask, 0xFF, body_length);
@@ -475,6 +473,7 @@ static void remember(Beginning *next, const u8 *body_begin, const u8 *json_begin
 // From the end of a value, or of the opening brace, to the beginning of the next value.
 static bool begin_field(Beginning *next, bool is_first) {
     const u8 *body_begin = at, *json_begin = out;
+    next->body_length = 0;  // if it ends early, `next` is of two fields
     skip_space();
     if (!is_first) {
         if (*at != ',') return false;
@@ -551,8 +550,9 @@ static u8 *end_of_record(u8 *byte) {
     return 0;
 }
 
-// Reads on to the end of the snapshot, or to just after a record that needs more care.
-EXPORT(read) u32 read(void) {
+// Reads on to the end of the snapshot, or to just after a record that needs more care: then gives
+// where in the body it begins, in the upper half, and ends.
+EXPORT(read) u64 read(void) {
     if (!is_in_list) {
         skip_space();
         if (*at != '[') return NOT_READ;
@@ -567,10 +567,10 @@ EXPORT(read) u32 read(void) {
         if (*at != '{') return NOT_READ;
         u8 *begin = at;
         if (!record()) {
-            odd_begin = begin;
-            odd_end = at = end_of_record(begin);
-            if (!at) return NOT_READ;
-            return ODD;
+            u8 *end_of_odd = end_of_record(begin);
+            if (!end_of_odd) return NOT_READ;
+            at = end_of_odd;
+            return (u64)(begin - body) << 32 | (u32)(at - body);
         }
     after_record:
         skip_space();
@@ -585,7 +585,5 @@ end_of_list:
     return at == body_end ? READ : NOT_READ;
 }
 
-EXPORT(odd_from) u32 odd_from(void) { return (u32)(odd_begin - body); }
-EXPORT(odd_to) u32 odd_to(void) { return (u32)(odd_end - body); }
 EXPORT(count) u32 count(void) { return records_count; }
 EXPORT(size_of_lines) u64 size_of_lines(void) { return lines_bytes; }
