@@ -12,14 +12,17 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
+from ops import beginning
 from ops import place as places
 from tasks.problem import Problem
 from tasks.progress import in_terminal, log_to, say
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 STANDING_FILE = "progress.json"
 """Where a run stands, in the folder of this machine's own files."""
@@ -43,13 +46,17 @@ def full(options: argparse.Namespace) -> int:
     own_luigid = not (options.local_scheduler or options.scheduler)
     place = _started(with_luigid=own_luigid)
     log_to(place.log_of("full"))
-    from tasks.bustimes.graph import AllWeeks, run
+    # What luigi would import if it is there: schemas of parameters, requests to luigid, tornado.
+    unneeded = ("jsonschema", "tornado", *(("requests",) if options.local_scheduler else ()))
+    with beginning.quick(without=unneeded):
+        from tasks.bustimes.graph import AllWeeks, run
 
     if place.s3 is not None:
         _fill_if_empty()
     weeks = {"weeks": options.weeks, "from": options.first, "to": options.last}
-    task = AllWeeks(**weeks, refresh=options.refresh)
-    task.requires()  # finds mistakes before luigi does, and says them better
+    with beginning.quick():
+        task = AllWeeks(**weeks, refresh=options.refresh)
+        task.requires()  # finds mistakes before luigi does, and says them better
     if own_luigid:
         say(f"Every week and its progress: {place.page}")
     scheduler = place.luigid.address if own_luigid else options.scheduler
@@ -61,8 +68,9 @@ def full(options: argparse.Namespace) -> int:
 
 
 def plan(options: argparse.Namespace) -> int:
-    from ops.smoke import measured_rate
+    from ops.ec2 import comparison
     from tasks.bustimes.archive import Archive
+    from tasks.bustimes.plan import kept_rate
     from tasks.bustimes.plan import plan as make_plan
 
     place = _started()
@@ -70,9 +78,9 @@ def plan(options: argparse.Namespace) -> int:
         _fill_if_empty()
     archive = Archive.open()
     weeks = archive.chosen_weeks(options.weeks, options.first, options.last)
-    with tqdm(desc="weeks listed", leave=False, disable=not in_terminal()) as bar:
-        made = make_plan(archive, weeks, os.cpu_count() or 1, measured_rate(place), bar.update)
-    print("\n".join(made.lines()))
+    with _bar(desc="weeks listed") as bar:
+        made = make_plan(archive, weeks, os.cpu_count() or 1, kept_rate(place.state), bar.update)
+    print("\n".join([*made.lines(), *comparison.lines(made)]))
     return 0
 
 
@@ -97,7 +105,7 @@ def sync(_options: argparse.Namespace) -> int:
     archive = Archive.open()
     waiting = archive.spool.waiting()
     failed = 0
-    for spooled in tqdm(waiting, desc="upload", leave=False, disable=not in_terminal()):
+    for spooled in _bar(waiting, desc="upload"):
         try:
             print(f"{spooled.week} {publish_waiting(archive, spooled)}.")
         except Problem as problem:
@@ -115,9 +123,7 @@ def verify(options: argparse.Namespace) -> int:
     _started()
     archive = Archive.open()
     weeks = archive.chosen_weeks(options.weeks, options.first, options.last)
-    bar = tqdm(total=len(weeks), desc="verify", unit="week", leave=False, disable=not in_terminal())
-
-    with bar:
+    with _bar(total=len(weeks), desc="verify", unit="week") as bar:
         report = check_all(archive, weeks, options.deep, lambda _: bar.update())
     print("\n".join(report.lines()))
     return 0 if report.is_fine else 1
@@ -155,8 +161,8 @@ def setup(_options: argparse.Namespace) -> int:
 
 
 def teardown(_options: argparse.Namespace) -> int:
-    from ops.smoke import RATE_FILE
     from tasks import figures
+    from tasks.bustimes.plan import RATE_FILE
     from tasks.settings import load
 
     place = places.everything()
@@ -187,6 +193,13 @@ def _started(with_luigid: bool = False) -> places.Place:
     place = places.prepare()
     place.start(with_luigid)
     return place
+
+
+def _bar(things: Iterable[Any] | None = None, **options: Any) -> "tqdm[Any]":
+    """A bar over the things, or over what it is told of; only where someone watches."""
+    from tqdm import tqdm  # here: it takes a while to import, and a run does without it
+
+    return tqdm(things, leave=False, disable=not in_terminal(), **options)
 
 
 def _fill_if_empty() -> None:

@@ -19,11 +19,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from tasks import figures
 from tasks.processes import is_alive
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _SLOTS = 256
 _LINE_EVERY_SECONDS = 9.0
@@ -181,8 +183,8 @@ class RunProgress:
             _bar(slot.name.decode(), _share(slot), _texts(slot), columns)
             for slot in units[: max(0, rows - 3)]
         ]
-        elapsed = tqdm.format_interval(time.monotonic() - self._started)
-        eta = f"ETA {_interval(self._seconds_left())}"
+        elapsed = _interval(math.floor(time.monotonic() - self._started))
+        eta = f"ETA {_eta(self._seconds_left())}"
         text = f"{self._counted()}, {elapsed} so far, {eta}"
         share = min(0.999, self._done() / self.total)  # a unit may still be finishing
         return [*lines, _bar(f"{self._noun}s", share, [text, text, eta], columns)]
@@ -331,7 +333,7 @@ def _texts(slot: _Slot) -> list[str]:
     """What is known of a unit, and the same in fewer words."""
     left = _seconds_left(slot)
     steps, records, rate = _figures(slot)
-    eta = "finishing" if left == 0 else f"ETA {_interval(left)}"
+    eta = "finishing" if left == 0 else f"ETA {_eta(left)}"
     return [", ".join(parts) for parts in ([steps, records, rate, eta], [steps, rate, eta], [eta])]
 
 
@@ -342,7 +344,7 @@ def _bar(name: str, share: float, texts: list[str], columns: int) -> str:
     width = max(low, min(high, columns - 1 - around - _TEXT_WIDTHS[0]))
     room = max(0, columns - 1 - around - width)
     text = next(text for text, needed in zip(texts, _TEXT_WIDTHS, strict=True) if needed <= room)
-    bar = tqdm.format_meter(
+    bar = _tqdm().format_meter(
         n=share,
         total=1,
         elapsed=0,
@@ -356,8 +358,18 @@ def _percent(share: float) -> str:
     return f"{int(100 * share):3}%"  # 100% is all of it, not nearly
 
 
-def _interval(seconds: float | None) -> str:
-    return "?" if seconds is None else str(tqdm.format_interval(math.ceil(seconds)))
+def _eta(seconds: float | None) -> str:
+    return "?" if seconds is None else _interval(math.ceil(seconds))
+
+
+def _interval(seconds: int) -> str:
+    return str(_tqdm().format_interval(seconds))
+
+
+def _tqdm() -> "type[tqdm[Any]]":
+    from tqdm import tqdm  # here, since it takes a while to import and only bars need it
+
+    return tqdm
 
 
 def _wrapped(sentence: str, columns: int) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from tasks.bustimes import archive as archive_module
 from tasks.bustimes import graph
+from tasks.bustimes import verify as verify_module
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.graph import AllWeeks, Verify, WeekTask
 from tasks.bustimes.listing import FIRST_WEEK, list_week, weeks_with_snapshots
@@ -40,6 +41,7 @@ def _new_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a new process: luigi keeps task objects, and the run its progress."""
     luigi_package.task_register.Register.clear_instance_cache()
     monkeypatch.setattr(graph, "_progress", None)
+    monkeypatch.setattr(graph, "_to_do", 0)
     yield
     luigi_package.task_register.Register.clear_instance_cache()
 
@@ -287,11 +289,8 @@ class _Clock:
         self._monkeypatch = monkeypatch
 
     def set(self, time: dt.datetime) -> None:
-        for module in (archive_module, graph, graph.verify.__globals__):
-            if isinstance(module, dict):
-                self._monkeypatch.setitem(module, "now", lambda: time)
-            else:
-                self._monkeypatch.setattr(module, "now", lambda: time)
+        for module in (archive_module, graph, verify_module):
+            self._monkeypatch.setattr(module, "now", lambda: time)
         self._monkeypatch.setattr(graph, "_progress", None)
         luigi_package.task_register.Register.clear_instance_cache()
         Archive.open().list_again()
@@ -445,6 +444,34 @@ def test_a_week_task_alone_of_a_week_without_snapshots_writes_nothing_and_says_s
     ran = luigi("WeekTask", "--week", "2021-W44")
     assert "2021-W44 has no raw snapshots" in ran.stderr
     assert not list(places[1].glob("*.gz"))
+
+
+@pytest.mark.parametrize(
+    ("weeks", "workers", "converters"), [(1, 1, 8), (3, 1, 8), (1, 4, 8), (2, 4, 4), (3, 2, 4)]
+)
+def test_the_cores_are_for_the_weeks_that_are_to_do_at_the_same_time(
+    places: tuple[Path, Path],
+    make_snapshots: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    weeks: int,
+    workers: int,
+    converters: int,
+) -> None:
+    for label in ("2021-W45", "2021-W46", "2021-W47")[:weeks]:
+        make_snapshots(places[0], label, hours=1)
+    asked: list[int] = []
+    convert_week = graph.convert_week
+
+    def noted(*arguments: object, processes: int, **options: object) -> object:
+        asked.append(processes)
+        return convert_week(*arguments, processes=1, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(graph, "convert_week", noted)
+    monkeypatch.setattr(graph, "_cores", lambda: 8)
+    monkeypatch.setattr(graph, "_workers", workers)
+    first, *_ = AllWeeks().requires()
+    first.run()
+    assert asked == [converters]
 
 
 def test_a_listing_fingerprint_changes_with_any_key_size_or_tag(tmp_path: Path) -> None:

@@ -12,17 +12,20 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tasks import figures
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes import weekfile
-from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import FIRST_WEEK, Listing, list_week
 from tasks.bustimes.manifest import Manifest
 from tasks.problem import Problem
 from tasks.settings import Settings, load
 from tasks.storage import Overtaken, Root, StoredObject, open_root
 from tasks.weeks import Week, chosen
+
+if TYPE_CHECKING:
+    from tasks.bustimes.hour import ConvertedHour
 
 
 @dataclass
@@ -123,7 +126,7 @@ def convert_week(
     week: Week,
     replaces: str,
     processes: int,
-    on_listing: Callable[[Listing], Callable[[ConvertedHour], None]],
+    on_listing: "Callable[[Listing], Callable[[ConvertedHour], None]]",
     say: Callable[[str], None],
 ) -> WeekResult:
     """List, convert and publish a week; goes on where an earlier run stopped.

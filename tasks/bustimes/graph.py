@@ -13,23 +13,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import luigi
-from luigi.contrib.s3 import S3Target
 from luigi.execution_summary import LuigiStatusCode
 from luigi.rpc import RemoteScheduler, RPCError
 
 from tasks import figures, luigi_messages, processes
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive, WeekResult, convert_week, now
-from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import Listing, weeks_with_snapshots
 from tasks.bustimes.refusals import RefusalCount, TooManyRefused
 from tasks.bustimes.standing import StandingFile
-from tasks.bustimes.verify import check_week, verify
 from tasks.problem import Problem
 from tasks.progress import RunProgress, UnitProgress, say
 from tasks.weeks import Week, chosen, ranges
+
+if TYPE_CHECKING:
+    from tasks.bustimes.hour import ConvertedHour
 
 luigi_messages.install()
 
@@ -54,6 +55,13 @@ class _OfArchive(luigi.Task):
         super().__init__(*arguments, **parameters)
         self.task_id = f"{self.task_id}_{Archive.open().short_name}"
 
+    @classmethod
+    @functools.cache
+    def get_params(cls) -> list[tuple[str, luigi.Parameter]]:
+        """What luigi finds anew, four times a week, by looking at everything the class has."""
+        found: list[tuple[str, luigi.Parameter]] = super().get_params()
+        return found
+
 
 class WeekTask(_OfArchive):
     """One ISO week of raw snapshots as one checked file, with its manifest beside it."""
@@ -74,6 +82,8 @@ class WeekTask(_OfArchive):
         archive = Archive.open()
         name = manifests.file_of(self.week)
         if archive.destination.url.startswith("s3://"):
+            from luigi.contrib.s3 import S3Target  # boto3 takes a while to import
+
             return S3Target(f"{archive.destination.url}/{name}")
         return luigi.LocalTarget(os.path.join(archive.destination.url, name))
 
@@ -194,6 +204,8 @@ class Verify(_WeekRange, _OfArchive):
         return False  # what was true an hour ago may not be now
 
     def run(self) -> None:
+        from tasks.bustimes.verify import verify  # loads what converters need, too
+
         report = verify(Archive.open(), self.chosen_weeks(), self.deep)
         for line in report.lines():
             print(line, flush=True)
@@ -310,14 +322,14 @@ class _WeekProgress:
         self._report(0, "listing")
         return self
 
-    def start(self, listing: Listing) -> Callable[[ConvertedHour], None]:
+    def start(self, listing: Listing) -> "Callable[[ConvertedHour], None]":
         unit = self._run.unit(
             self._task.week.label, len(listing.snapshots), "snapshot", self._report
         )
         self._unit = unit
         max_errors = Archive.open().settings.max_errors
 
-        def on_hour(hour: ConvertedHour) -> None:
+        def on_hour(hour: "ConvertedHour") -> None:
             unit.advance(hour.snapshots, hour.lines, hour.raw_bytes)
             for key, reason in hour.refused:
                 self._run.say(f"{self._task.week}: {key} is set aside: {reason}")
@@ -356,13 +368,16 @@ class _WeekProgress:
 _refusals = RefusalCount()
 _progress: RunProgress | None = None
 _workers: int | None = None
+_to_do = 0  # weeks, where AllWeeks has found out
 _standing = StandingFile(None)
 _scheduling_process = os.getpid()
 
 
 def _run(to_do: int | None = None) -> RunProgress:
     """The progress of this run; AllWeeks begins it, and a WeekTask alone is a run of one."""
-    global _progress
+    global _progress, _to_do
+    if to_do:
+        _to_do = to_do
     if _progress is None or to_do is not None:
         _progress = RunProgress(1 if to_do is None else to_do, "week")
         _standing.begin(_progress.total)
@@ -371,7 +386,14 @@ def _run(to_do: int | None = None) -> RunProgress:
 
 def _cores_for_each_worker() -> int:
     workers = _workers or luigi.interface.core().workers
-    return max(1, (os.cpu_count() or 1) // workers)
+    return max(1, _cores() // min(workers, _to_do or workers))
+
+
+def _cores() -> int:
+    """Those that this process may use; not every system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _replaces(archive: Archive, week: Week, refresh: bool) -> str:
@@ -381,6 +403,8 @@ def _replaces(archive: Archive, week: Week, refresh: bool) -> str:
         return ""
     if not refresh and stored.written >= week.end.timestamp():
         return ""  # written when the week was over: as good as it was then
+    from tasks.bustimes.verify import check_week  # loads what converters need, too
+
     check = check_week(archive, week)
     if check.is_fine:
         return ""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from tasks.bustimes.snapshot import PREFIXES, time_of
 from tasks.storage import Root, StoredObject
@@ -23,8 +24,7 @@ FIRST_WEEK = Week(2016, 49)
 _LISTS_AT_ONCE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class ListedSnapshot:
+class ListedSnapshot(NamedTuple):
     """One raw snapshot: where it is, and its UTC time."""
 
     stored: StoredObject
@@ -45,15 +45,14 @@ class Listing:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over every key, size and tag."""
-        digest = hashlib.sha256()
-        for snapshot in self.snapshots:
-            stored = snapshot.stored
-            digest.update(f"{stored.key}\t{stored.size}\t{stored.etag}\n".encode())
-        return digest.hexdigest()
+        lines = [f"{one.key}\t{one.size}\t{one.etag}\n" for one, _ in self.snapshots]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def by_hour(self) -> list[list[ListedSnapshot]]:
         """The snapshots of each hour that has any."""
-        return [list(hour) for _, hour in groupby(self.snapshots, key=lambda one: _hour(one.time))]
+        # The days of a week differ in their number.
+        hours = groupby(self.snapshots, key=lambda one: (one.time.day, one.time.hour))
+        return [list(hour) for _, hour in hours]
 
 
 def list_week(source: Root, week: Week) -> Listing:
@@ -103,7 +102,3 @@ def _weeks_with_snapshots(source: Root, prefix: str, weeks: list[Week]) -> set[W
 
 def _snapshots_of(stored: Iterable[StoredObject]) -> list[ListedSnapshot]:
     return [ListedSnapshot(one, time) for one in stored if (time := time_of(one.key)) is not None]
-
-
-def _hour(time: dt.datetime) -> dt.datetime:
-    return time.replace(minute=0, second=0)

@@ -1,20 +1,22 @@
 """What a week file says of itself: `<destination>/_manifests/{week}.json`.
 
 A manifest is written before its week file, describes it completely (what went in, what was
-refused, what came out, where each hour lies), and is what verify holds the archive against. It
-holds no clock time and no machine: the same input gives the same manifest.
+refused, what came out, where each hour lies), and is what verify holds the archive against. The
+same input gives the same manifest, but for `conversion`, which tells how the work went.
 """
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tasks.bustimes.listing import Listing
 from tasks.problem import Problem
+from tasks.storage.traffic import Traffic
 from tasks.weeks import Week
 
-VERSION = 1
+VERSION = 2
+_OLDER = (1,)  # without what has a default here
 
 HOUR_FORMAT = "%Y-%m-%dT%H"
 
@@ -32,7 +34,8 @@ class RefusedSnapshot:
 class HourOfFile:
     """Where one hour lies in the week file: a gzip member of its own, `bytes` from `offset`.
 
-    `hour` is its beginning in UTC, such as ``2021-11-08T07``.
+    `hour` is its beginning in UTC, such as ``2021-11-08T07``. `snapshots` and `raw_bytes` count
+    what was listed, refused ones included.
     """
 
     hour: str
@@ -40,6 +43,7 @@ class HourOfFile:
     lines: int
     offset: int
     bytes: int
+    raw_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,21 @@ class OutputFile:
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """How converting a week went: wall `seconds`, and what each operation on S3 came to."""
+
+    seconds: float
+    requests: dict[str, Traffic]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One week. `raw_bytes` and `snapshots` count what was listed, refused ones included.
 
-    `listing_sha256` is the listing's fingerprint; `tokenized` counts records that needed the
-    parser's slow path; times are ISO 8601, UTC.
+    `listing_sha256` is the listing's fingerprint; `tokenized` counts records that needed more than
+    the kernel; times are ISO 8601, UTC. `vehicles` is how many different ones there are, and
+    `fields` how often each field has a value of which kind, fields in the order in which they first
+    appear.
     """
 
     week: str
@@ -76,6 +90,9 @@ class Manifest:
     refused: list[RefusedSnapshot]
     output: OutputFile
     hours: list[HourOfFile]
+    vehicles: int | None = None
+    fields: dict[str, dict[str, int]] = field(default_factory=dict)
+    conversion: Conversion | None = None
     version: int = VERSION
 
     def to_bytes(self) -> bytes:
@@ -118,15 +135,23 @@ def from_bytes(data: bytes, name: str) -> Manifest:
     try:
         values: dict[str, Any] = json.loads(data)
         version = values.get("version")
-        if version != VERSION:
+        if version != VERSION and version not in _OLDER:
             raise Problem(f"{name} is of version {version!r}; this program knows {VERSION}.")
+        known = {one.name for one in fields(Manifest)}
+        conversion = values.get("conversion")
         return Manifest(
-            **{field.name: values[field.name] for field in fields(Manifest)}
+            **{key: value for key, value in values.items() if key in known}
             | {
                 "refused": [RefusedSnapshot(**one) for one in values["refused"]],
                 "output": OutputFile(**values["output"]),
                 "hours": [HourOfFile(**one) for one in values["hours"]],
+                "conversion": _conversion(conversion) if conversion is not None else None,
             }
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Problem(f"{name} is not a manifest ({type(error).__name__}: {error}).") from None
+
+
+def _conversion(values: dict[str, Any]) -> Conversion:
+    requests = {name: Traffic(**one) for name, one in values["requests"].items()}
+    return Conversion(values["seconds"], requests)

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from tasks.bustimes.manifest import Manifest
@@ -80,7 +80,7 @@ class StandingFile:
                 standing = read(self._path)
                 change(standing)
                 draft = self._path.with_suffix(f".{os.getpid()}")
-                draft.write_text(json.dumps(asdict(standing)))
+                draft.write_text(json.dumps(vars(standing)))
                 draft.replace(self._path)
 
 

@@ -17,12 +17,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.conversion import convert_hours
 from tasks.bustimes.converter import Setup
 from tasks.bustimes.disk import explained
-from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import Listing
 from tasks.bustimes.manifest import HourOfFile, Manifest, OutputFile, RefusedSnapshot
 from tasks.compression import gzip_member
@@ -33,7 +33,10 @@ from tasks.storage.checksum import RunningChecksum, parts_of
 from tasks.storage.folder import sync_to_disk
 from tasks.weeks import Week
 
-OnHour = Callable[[ConvertedHour], None]
+if TYPE_CHECKING:
+    from tasks.bustimes.hour import ConvertedHour
+
+OnHour = Callable[["ConvertedHour"], None]
 """Called with each converted hour, in order; may raise `Problem` to end the conversion."""
 
 
@@ -246,7 +249,7 @@ class _WeekWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def write(self, name: str, hour: ConvertedHour) -> None:
+    def write(self, name: str, hour: "ConvertedHour") -> None:
         self._append(hour.member)
         self.hours.append(
             HourOfFile(

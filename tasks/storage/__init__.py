@@ -9,7 +9,7 @@ what the objects hold.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tasks.problem import Problem
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from tasks.storage.address import BulkSource, Credentials
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
+class StoredObject(NamedTuple):
     """One object of a listing: its key below the root, size in bytes, and version tag.
 
     The tag is S3's ETag; in a folder it is the time of the last change, in nanoseconds. `written`

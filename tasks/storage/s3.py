@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import boto3
+import botocore.session
 from botocore import exceptions as aws
 from botocore.config import Config
 
 from tasks.problem import Problem
 from tasks.storage import Overtaken, StoredObject, overtaken
 from tasks.storage.address import BulkSource, Credentials
+from tasks.storage.aws_models import load_quickly
 from tasks.storage.checksum import PART_BYTES, base64_of, combine, parts_of
 from tasks.storage.refusal import remedy
+from tasks.storage.s3_listing import list_quickly, objects_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 _UPLOAD_THREADS = 4
 _CHUNK_BYTES = 1 << 20
 _READ_ATTEMPTS = 6
+
+_making_clients: dict[int, threading.Lock] = {}
 
 
 class S3Prefix:
@@ -55,7 +60,11 @@ class S3Prefix:
 
     @property
     def client(self) -> "S3Client":
-        return (self._make_client or client_of_process)(os.getpid())
+        process = os.getpid()
+        # By one thread at a time: a session bears no more, and one client is enough. A fork has a
+        # lock of its own, since the thread that held this one is not in it.
+        with _making_clients.setdefault(process, threading.Lock()):
+            return (self._make_client or client_of_process)(process)
 
     def key(self, key: str) -> str:
         return self.prefix + key
@@ -84,31 +93,28 @@ class S3Prefix:
     def top_objects(self) -> Iterator[StoredObject]:
         yield from self._list(Prefix=self.prefix, Delimiter="/")
 
-    def _list(self, **where: str) -> Iterator[StoredObject]:
+    def _list(self, **where: Any) -> Iterator[StoredObject]:
         with explained(f"{self.url} cannot be listed"):
-            pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket,
-                **where,  # type: ignore[arg-type]
-            )
-            for page in pages:
-                for item in page.get("Contents", []):
-                    yield StoredObject(
-                        item["Key"].removeprefix(self.prefix),
-                        item["Size"],
-                        item["ETag"].strip('"'),
-                        item["LastModified"].timestamp(),
-                    )
+            while True:
+                page = self._page(**where)
+                yield from objects_of(page, self.prefix)
+                if page.get("IsTruncated") is False:
+                    return
+                where["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _page(self, **where: Any) -> Any:
+        """An answer that tells whether there is more, and where: an empty one is no listing."""
+        page = self.client.list_objects_v2(Bucket=self.bucket, **where)
+        nowhere = (None, where.get("ContinuationToken"))
+        if page.get("IsTruncated") is not False and page.get("NextContinuationToken") in nowhere:
+            raise Problem(f"{self.url} cannot be listed: the answer is no listing. Run it again.")
+        return page
 
     def first_key(self, prefix: str, after: str) -> str | None:
         with explained(f"{self.url} cannot be listed"):
-            page = self.client.list_objects_v2(
-                Bucket=self.bucket,
-                Prefix=self.key(prefix),
-                StartAfter=self.key(after),
-                MaxKeys=1,
-            )
-        found = page.get("Contents", [])
-        return found[0]["Key"].removeprefix(self.prefix) if found else None
+            page = self._page(Prefix=self.key(prefix), StartAfter=self.key(after), MaxKeys=1)
+        found = next(objects_of(page, self.prefix), None)
+        return found.key if found else None
 
     def find(self, key: str) -> StoredObject | None:
         with explained(f"{self.url}/{key} cannot be looked at"):
@@ -168,7 +174,7 @@ class S3Prefix:
         )
 
     def _region(self) -> str:
-        """Where the bucket lies: boto3 finds that out as it goes, obstore must be told."""
+        """Where the bucket lies: boto3 finds that out as it goes, a converter must be told."""
         with explained(f"{self.url} cannot be read"):
             try:
                 answer: Any = self.client.head_bucket(Bucket=self.bucket)
@@ -367,8 +373,10 @@ def hasty_client(_pid: int) -> "S3Client":
 
 
 @functools.lru_cache(maxsize=1)
-def _session_of_process(_pid: int) -> boto3.session.Session:
-    return boto3.session.Session()
+def _session_of_process(_pid: int) -> botocore.session.Session:
+    session = botocore.session.get_session()
+    load_quickly(session)
+    return session
 
 
 def _make_client(
@@ -384,19 +392,24 @@ def _make_client(
             max_pool_connections=32,
             s3={"addressing_style": "path"} if endpoint else None,
         )
-        region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
+        region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
+        region = region or "us-east-1"
         try:
-            return session.client("s3", region_name=region, config=config)
+            client: S3Client = session.create_client(  # type: ignore[assignment]
+                "s3", region_name=region, config=config
+            )
         except aws.InvalidRegionError:
             raise Problem(
                 f"{region!r} is no region of AWS: correct AWS_REGION, such as us-east-1."
             ) from None
+        list_quickly(client)
+        return client
 
 
-def _endpoint_override(session: boto3.session.Session) -> str | None:
+def _endpoint_override(session: botocore.session.Session) -> str | None:
     """The endpoint that the environment or the profile names in place of AWS's own."""
     try:
-        url = session.client("s3", region_name="us-east-1").meta.endpoint_url
+        url = session.create_client("s3", region_name="us-east-1").meta.endpoint_url
     except ValueError as error:
         raise Problem(
             f"{error}. Correct AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL): it looks like "
