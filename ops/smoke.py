@@ -4,7 +4,6 @@ Fill (the embedded server only), convert, validate every line, run again to show
 left to do, verify. Each step prints its seconds; the first that fails ends the smoke test.
 """
 
-import json
 import resource
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from tasks.bustimes.archive import Archive
 from tasks.bustimes.graph import AllWeeks, WeekTask, run
 from tasks.bustimes.listing import list_week
 from tasks.bustimes.manifest import Manifest
+from tasks.bustimes.plan import keep_rate
 from tasks.bustimes.verify import read_through, verify
 from tasks.compression import gunzip
 from tasks.problem import Problem
@@ -38,7 +38,6 @@ VEHICLES = 275
 FULL_BYTES = 909e9
 """What the whole archive of nine years holds."""
 
-RATE_FILE = "rate.json"
 _PUTS_AT_ONCE = 16
 
 
@@ -83,7 +82,7 @@ def smoke(place: Place, week: Week, scheduler: str | None) -> None:
             f"complete and correct; {figures.count(report.spot_records, 'record')} of "
             f"{figures.count(report.spot_checked, 'raw snapshot')} compared"
         )
-    _keep_rate(place, manifest.raw_bytes / max(cpu, 0.01))
+    keep_rate(place.state, manifest.raw_bytes / max(cpu, 0.01))
     for line in _figures(archive, week, manifest, memory, cpu):
         print(line)
     if scheduler is not None:
@@ -171,17 +170,3 @@ def _first_line(archive: Archive, week: Week) -> str:
 def _cpu_of_children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _keep_rate(place: Place, rate: float) -> None:
-    file = place.state / RATE_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"bytes_a_second_and_core": rate}))
-
-
-def measured_rate(place: Place) -> float | None:
-    """Raw bytes a second of CPU that the last smoke test measured on this machine."""
-    try:
-        return float(json.loads((place.state / RATE_FILE).read_text())["bytes_a_second_and_core"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

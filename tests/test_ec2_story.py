@@ -9,6 +9,7 @@ import http.server
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -222,6 +223,7 @@ def test_from_nothing_to_a_verified_archive_and_back(
     planned = fleet.done("plan", *CHOICE, **two)
     assert "to do        6 weeks: 2021-W40 to 2021-W45" in planned
     assert "on 2 instances like c6i.large" in planned
+    assert re.search(r"^ +c7i\.2xlarge +\d:\d\d:\d\d +<?\$\d", planned, re.MULTILINE)
 
     said = fleet.done("setup", **two)
     for step in ("check", "code", "stack", "fleet", "prepare", "prove", "join"):

@@ -6,14 +6,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ops.bench import contenders, plot, report, results
+from ops.bench import contenders, plot, readme, report, results
 from ops.bench.data import VEHICLES, prepare
 from ops.bench.measurements import Bench
+from tasks.bustimes.plan import keep_rate
 from tasks.problem import Problem
 from tasks.progress import say
-from tasks.settings import load, load_local
+from tasks.settings import PROJECT, load, load_local
 
 PARTS = ("days", "week", "gets", "scheduling", "levels")
+ROUNDS = 5
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,13 +35,35 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    hours = given.hours or (2 if given.quick else 24)
-    rounds = given.rounds or (1 if given.quick else 3)
     folder = load_local().state.absolute() / "bench"
+    if given.readme and (given.quick or given.only or given.hours):
+        raise Problem(
+            "A README shows whole runs: --readme goes without --quick, --hours and --only."
+        )
+    if given.readme:
+        readme.check(PROJECT)
+    found = results.read(given.show) if given.show else _measured(given, folder)
+    out = given.out or folder / "results"
+    out.mkdir(parents=True, exist_ok=True)
+    found.write(out / "results.json")
+    (out / "results.md").write_text("\n".join(report.lines(found, markdown=True)) + "\n")
+    (out / "plot.svg").write_text(plot.svg(found))
+    print("\n".join(report.lines(found, markdown=False)))
+    say(f"\nWritten to {out}: results.json, results.md and plot.svg.")
+    if given.readme:
+        names = [str(path.relative_to(PROJECT)) for path in readme.put_in_place(found, PROJECT)]
+        say(f"Put in place: {', '.join(names)}.")
+
+
+def _measured(given: argparse.Namespace, folder: Path) -> results.Results:
+    """What one run finds out; of a whole one, `make plan` goes by the rate from now on."""
+    hours = given.hours or (2 if given.quick else 24)
+    rounds = given.rounds or (1 if given.quick else ROUNDS)
     data = prepare(folder / f"{hours}-hours-{given.vehicles}-vehicles", hours, given.vehicles)
     settings = load()
     found = results.Results(
         machine=results.machine(),
+        cores=contenders.CORES,
         is_whole=hours == 24,
         rounds=rounds,
         order=settings.order,
@@ -56,13 +80,9 @@ def _run(given: argparse.Namespace) -> None:
         getattr(bench, part)()
     if not given.keep:
         shutil.rmtree(work)
-    out = given.out or folder / "results"
-    out.mkdir(parents=True, exist_ok=True)
-    found.write(out / "results.json")
-    (out / "results.md").write_text("\n".join(report.lines(found, markdown=True)) + "\n")
-    (out / "plot.svg").write_text(plot.svg(found))
-    print("\n".join(report.lines(found, markdown=False)))
-    say(f"\nWritten to {out}: results.json, results.md and plot.svg.")
+    if found.is_whole and found.rate is not None:
+        keep_rate(folder.parent, found.rate)
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,11 +96,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="two hours of each day, one round: for a first look")
     add("--hours", type=_from_1_to(24), help="so many hours of each day")
     add(
-        "--rounds", type=_from_1_to(99), help="every contender so many times (3; the middle counts)"
+        "--rounds",
+        type=_from_1_to(99),
+        help=f"every contender so many times ({ROUNDS}); what counts is the run in the middle",
     )
     add("--vehicles", type=_from_1_to(2000), default=VEHICLES, help="at most (%(default)s)")
     add("--only", type=_parts, metavar="PARTS", help=f"of {','.join(PARTS)}: only these")
     add("--keep", action="store_true", help="keep what the contenders wrote")
+    add("--readme", action="store_true", help="show the figures in the READMEs, with the plot")
+    add("--show", type=Path, metavar="FILE", help="measure nothing: an earlier run's results.json")
     add("--out", type=Path, metavar="FOLDER", help="for the results (.local/bench/results)")
     return parser
 

@@ -6,6 +6,7 @@ gzipped JSON lines. Those whose program is not on this machine are left out, and
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -19,9 +20,11 @@ from tasks.settings import load
 CORES = min(2, os.cpu_count() or 1)
 """So many cores a contender may use: a small instance has two."""
 
+FOLDER, S3 = "folder", "S3"
 DELAY_MS, MBIT = 30, 1000
-OVER_A_NETWORK = f"S3 {DELAY_MS} ms {MBIT} Mbit/s"
-"""An endpoint as it is over a network, which answers late and has a bandwidth."""
+LATE_S3 = f"S3, {DELAY_MS} ms"
+FAR_S3 = f"S3, {DELAY_MS} ms, {MBIT / 1000:g} Gbit/s"
+"""Where a contender reads: the endpoint answers at once, late, or as S3 over a network does."""
 
 STRAIGHTFORWARD = "straightforward script"
 DUCKDB = "DuckDB"
@@ -39,7 +42,8 @@ _JQ_PROGRAM = (
 class Contender:
     """One command; `file` is what it writes, in `folder`, which is its own and empty before.
 
-    `every` is more than 1 where it is given only each so many-th snapshot, because it is slow.
+    `every` is more than 1 where it is given only each so many-th snapshot, because it is slow. One
+    that `measures_itself` leaves `ops.bench.limit.MEASURED` in its folder.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Contender:
     file: Path
     environment: dict[str, str] = field(default_factory=dict)
     every: int = 1
+    measures_itself: bool = False
 
     def clear(self) -> None:
         """Nothing of an earlier run is left."""
@@ -70,20 +75,19 @@ def ours(
     cores: int,
     work: Path,
     endpoint: Endpoint | None = None,
-    reads: str = "S3",
+    reads: str = S3,
     order: str = "",
 ) -> Contender:
     """`make full` for the week that the sample is of, without luigid; in another order if given."""
     settings = load()
-    reads = reads if endpoint else "folder"
-    folder = work / f"ours-{reads}-{cores}-{order}".replace(" ", "-").lower()
+    reads = reads if endpoint else FOLDER
+    folder = work / re.sub(r"\W+", "-", f"ours-{reads}-{cores}-{order}".lower())
     return Contender(
         name=f"{OURS}, order {order}" if order else OURS,
         reads=reads,
         cores=cores,
         command=[
-            *(sys.executable, "-m", "ops.bench.accounted", str(folder / "cpu.json")),
-            *("full", "--local-scheduler", "--weeks", str(WEEK)),
+            *(sys.executable, "-m", "ops", "full", "--local-scheduler", "--weeks", str(WEEK)),
         ],
         folder=folder,
         file=folder / "weeks" / manifests.file_of(WEEK),
@@ -102,20 +106,22 @@ def ours(
 
 
 def straightforward(
-    sample: Sample, work: Path, endpoint: Endpoint, cores: int, every: int
+    sample: Sample, work: Path, cores: int, every: int, endpoint: Endpoint | None = None
 ) -> Contender:
     """The script; it has one thread that converts, however many cores there are."""
-    folder = work / "straightforward"
+    reads = S3 if endpoint else FOLDER
+    folder = work / f"straightforward-{reads.lower()}"
     file = folder / "day.jsonl.gz"
-    command = [sys.executable, "-m", "ops.bench.straightforward", sample.name, str(file)]
+    source = f"s3://{sample.name}" if endpoint else str(sample.folder)
+    command = [sys.executable, "-m", "ops.bench.straightforward", source, str(file)]
     return Contender(
         name=STRAIGHTFORWARD,
-        reads="S3",
+        reads=reads,
         cores=cores,
         command=[*command, "--every", str(every)],
         folder=folder,
         file=file,
-        environment=endpoint.environment,
+        environment=endpoint.environment if endpoint else {},
         every=every,
     )
 
@@ -131,7 +137,7 @@ def _duckdb(sample: Sample, work: Path, cores: int) -> Contender:
     folder = work / "duckdb"
     file = folder / "day.jsonl.gz"
     command = [sys.executable, "-m", "ops.bench.duckdb_day", str(sample.folder / "raw"), str(file)]
-    return Contender(DUCKDB, "folder", cores, [*command, "--threads", str(cores)], folder, file)
+    return Contender(DUCKDB, FOLDER, cores, [*command, "--threads", str(cores)], folder, file)
 
 
 def _jq(sample: Sample, work: Path, cores: int) -> Contender:
@@ -139,16 +145,18 @@ def _jq(sample: Sample, work: Path, cores: int) -> Contender:
     file = folder / "day.jsonl.gz"
     script = 'cd "$1" && jq -c "$2" *.json | pigz -6 -p "$3" > "$4"'
     arguments = [str(sample.folder / "raw"), _JQ_PROGRAM, str(cores), str(file)]
-    return Contender(JQ, "folder", cores, ["sh", "-ec", script, "sh", *arguments], folder, file)
+    return Contender(JQ, FOLDER, cores, ["sh", "-ec", script, "sh", *arguments], folder, file)
 
 
-def limit(sample: Sample, lines: Path, work: Path) -> Contender:
-    """On one core: `lines` is the folder of the finished ones in our order."""
-    folder = work / "limit"
+def limit(sample: Sample, lines: Path, work: Path, cores: int) -> Contender:
+    """A process for each core; `lines` has a folder of the finished ones for each order."""
+    settings = load()
+    folder = work / f"limit-{cores}"
     file = folder / "day.jsonl.gz"
     command = [sys.executable, "-m", "ops.bench.limit", str(sample.folder / "raw"), str(lines)]
-    level = str(load().compression_level)
-    return Contender(LIMIT, "folder", 1, [*command, str(file), "--level", level], folder, file)
+    command += [str(file), "--order", settings.order, "--processes", str(cores)]
+    command += ["--level", str(settings.compression_level)]
+    return Contender(LIMIT, FOLDER, cores, command, folder, file, measures_itself=True)
 
 
 def missing() -> dict[str, str]:

@@ -1,19 +1,23 @@
 """What `order` and `compression_level` give: size against CPU, for every value of both.
 
-Takes the finished lines of a day in each order, as `write_lines` of `ops.bench.checks` leaves them,
-compresses them hour by hour and prints, as JSON, sizes and CPU seconds; and what gzip's own zlib at
-level 6 makes of the lines in the order of the snapshots, as the straightforward script does.
+Takes the finished lines of a day in each order, compresses some of its hours and prints, as JSON,
+sizes and CPU seconds; and what zlib at level 6 makes of the lines in the order of the snapshots, as
+gzip and the straightforward script do.
 """
 
 import argparse
+import functools
 import json
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tasks.compression import LEVELS, gzip_member
+from ops.bench import codec
 from tasks.settings import ORDERS
+
+OURS, GZIP = "ours", "gzip"
+"""The codec of the week files, and that of Python's gzip module."""
 
 
 def main() -> None:
@@ -24,27 +28,38 @@ def main() -> None:
     print(json.dumps(list(_measured(given.lines, given.every))))
 
 
-def _measured(folder: Path, every: int) -> Iterator[dict[str, object]]:
+def _measured(lines: Path, every: int) -> Iterator[dict[str, object]]:
+    all_hours = codec.hours_of(lines)
+    hours = all_hours[::every]
     for order in ORDERS:
-        hours = [path.read_bytes() for path in sorted((folder / order).iterdir())[::every]]
+        sizes = {hour: (lines / order / hour).stat().st_size for hour in all_hours}
+        share = sum(sizes[hour] for hour in hours) / sum(sizes.values())
+        kinds = [(OURS, level) for level in codec.ALL_LEVELS]
         if order == "snapshot":
-            yield _one("zlib", order, 6, hours)
-        for level in LEVELS:
-            yield _one("libdeflate", order, level, hours)
+            kinds.append((GZIP, 6))
+        for name, level in kinds:
+            size = cpu = 0.0
+            for hour in hours:
+                compress = _PREPARED[name](lines, hour, order, level)
+                started = time.process_time()
+                size += len(compress())
+                cpu += time.process_time() - started
+            yield {
+                "codec": name,
+                "order": order,
+                "level": level,
+                "share": share,
+                "lines_bytes": sum(sizes[hour] for hour in hours),
+                "bytes": int(size),
+                "cpu_seconds": cpu,
+            }
 
 
-def _one(codec: str, order: str, level: int, hours: list[bytes]) -> dict[str, object]:
-    compress: Callable[[bytes, int], bytes] = zlib.compress if codec == "zlib" else gzip_member
-    started = time.process_time()
-    size = sum(len(compress(hour, level)) for hour in hours)
-    return {
-        "codec": codec,
-        "order": order,
-        "level": level,
-        "lines_bytes": sum(map(len, hours)),
-        "bytes": size,
-        "cpu_seconds": time.process_time() - started,
-    }
+def _gzip(lines: Path, hour: str, order: str, level: int) -> Callable[[], bytes]:
+    return functools.partial(zlib.compress, (lines / order / hour).read_bytes(), level)
+
+
+_PREPARED = {OURS: codec.prepared, GZIP: _gzip}
 
 
 if __name__ == "__main__":

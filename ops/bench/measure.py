@@ -25,14 +25,16 @@ _SETTINGS_OF_OURS = ("AWS_", "BUSTIMES_", "LOCAL_", "EC2_", "NOTIFY_", "LUIGI_")
 class Measured:
     """What one run of a command took; `memory` holds (seconds, bytes) where it was looked at.
 
-    `converters_cpu_seconds` is a part of `cpu_seconds`, of our own commands only.
+    `own_cpu_seconds` is the part of `cpu_seconds` that its first process took, and none of those
+    that this one started. `cpu_of_runs` are the `cpu_seconds` of all runs that this one stands for.
     """
 
     cpu_seconds: float
+    own_cpu_seconds: float
     wall_seconds: float
     others_cpu_seconds: float
     memory: list[tuple[float, int]] = field(default_factory=list, repr=False)
-    converters_cpu_seconds: float = 0.0
+    cpu_of_runs: list[float] = field(default_factory=list)
 
     @property
     def peak_bytes(self) -> int:
@@ -78,7 +80,8 @@ def median(runs: Sequence[Measured]) -> Measured:
     """The run in the middle, figure by figure, without memory."""
     return Measured(
         cpu_seconds=statistics.median(run.cpu_seconds for run in runs),
+        own_cpu_seconds=statistics.median(run.own_cpu_seconds for run in runs),
         wall_seconds=statistics.median(run.wall_seconds for run in runs),
         others_cpu_seconds=statistics.median(run.others_cpu_seconds for run in runs),
-        converters_cpu_seconds=statistics.median(run.converters_cpu_seconds for run in runs),
+        cpu_of_runs=[run.cpu_seconds for run in runs],
     )

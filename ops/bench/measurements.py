@@ -1,8 +1,9 @@
 """What is measured, part by part: each puts its outcomes into `Results`.
 
-Contenders that are compared take turns, round by round, so that whatever else the machine does
-meets them all; what counts is the run in the middle. Memory is looked at in a round of its own.
-Every part holds the outputs against each other before it says a second.
+Contenders that are compared take turns, round by round and every other round backwards, so that
+whatever else the machine does meets them all; what counts is the run in the middle. Memory is
+looked at in a round of its own, unless there is but one. Every part holds the outputs against each
+other before it says a second.
 """
 
 import json
@@ -13,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ops.bench import checks, contenders
-from ops.bench.contenders import CORES, DELAY_MS, MBIT, OVER_A_NETWORK, Contender
+from ops.bench.contenders import CORES, DELAY_MS, FAR_S3, FOLDER, LATE_S3, MBIT, S3, Contender
 from ops.bench.data import Data, Sample
 from ops.bench.endpoint import Endpoint, serving
+from ops.bench.limit import MEASURED
 from ops.bench.measure import Measured, clean_environment, measure, median
 from ops.bench.results import Gets, Level, Outcome, Overhead, Results, Scheduling
 from tasks import figures
@@ -29,6 +31,8 @@ SAMPLED_SNAPSHOTS = 180
 
 WEEKS_DONE = 481
 
+ONE_AND_ALL = sorted({1, CORES})
+_WAYS_TO_GET = ("boto3", "libcurl")
 _GETS = 3000
 _EVERY_HOUR_OF_LEVELS = 8
 
@@ -44,86 +48,110 @@ class Bench:
     rounds: int
     results: Results
 
+    def _start(self) -> None:
+        """One snapshot through ours and the script, to see what starting takes; once a run."""
+        sample = self.data.one_snapshot
+        if any(one.sample == sample.name for one in self.results.outcomes):
+            return
+        with serving({sample.name: sample.folder}) as endpoint:
+            work = self.work / sample.name
+            everyone = [*self._ours(sample, work, endpoint), *_scripts(sample, work, endpoint, 1)]
+            for one, run in self._take_turns(sample, everyone):
+                self._keep(sample, one, run, checks.lines_of(one.file))
+
     def days(self) -> None:
-        """Both days through every contender; and first one snapshot, to see what starting takes."""
-        for sample in (self.data.one_snapshot, self.data.repr_day, self.data.json_day):
+        """Both days through every contender."""
+        self._start()
+        for sample in (self.data.repr_day, self.data.json_day):
             with serving({sample.name: sample.folder}) as endpoint:
                 self._day(sample, self._lines(sample), endpoint)
 
     def _day(self, sample: Sample, lines: Path, endpoint: Endpoint) -> None:
-        work = self.work / sample.name
-        snapshots = sample.files
-        is_json = sample.name != self.data.repr_day.name
+        work, snapshots = self.work / sample.name, sample.files
+        is_json = sample.name == self.data.json_day.name
         every = 1 if is_json else max(1, len(snapshots) // SAMPLED_SNAPSHOTS)
-        script = contenders.straightforward(sample, work, endpoint, CORES, every)
-        limit = contenders.limit(sample, lines / load().order, work)
-        ours = [
-            contenders.ours(sample, 1, work),
-            contenders.ours(sample, CORES, work),
-            contenders.ours(sample, CORES, work, endpoint),
-        ]
+        ours = self._ours(sample, work, endpoint)
+        limits = [contenders.limit(sample, lines, work, cores) for cores in ONE_AND_ALL]
         others = contenders.for_json(sample, work, CORES) if is_json else []
-        everyone = [*ours, limit, *others, script]
-        runs = self._take_turns(sample, everyone, with_memory=everyone)
-        checks.must_be_equal({f"{one}": one.file for one in [*ours, limit]})
-        checks.must_hold_lines(script.file, lines / "snapshot", snapshots[::every])
-        counts = {one.name: checks.lines_of(one.file) for one in [limit, *others]}
+        others += [
+            contenders.ours(sample, CORES, work, order=order)
+            for order in ORDERS
+            if order != load().order
+        ]
+        scripts = _scripts(sample, work, endpoint, every)
+        everyone = [*ours, *limits, *others, *scripts]
+        runs = self._take_turns(sample, everyone, [*ours, *others, *scripts])
+        checks.must_be_equal({f"{one}": one.file for one in [*ours, *limits]})
+        for script in scripts:
+            checks.must_hold_lines(script.file, lines / "snapshot", snapshots[::every])
+        counts = {one.name: checks.lines_of(one.file) for one in [ours[0], *others]}
         checks.must_be_as_many(counts)
         for one, run in runs:
             if one.every > 1:
                 run = self._made_longer(one, run, len(snapshots) / len(snapshots[::every]))
-            self._keep(sample, one, run, counts[limit.name])
+            self._keep(sample, one, run, counts[contenders.OURS])
+
+    @staticmethod
+    def _ours(sample: Sample, work: Path, endpoint: Endpoint) -> list[Contender]:
+        from_folder = [contenders.ours(sample, cores, work) for cores in ONE_AND_ALL]
+        return [*from_folder, contenders.ours(sample, CORES, work, endpoint)]
 
     def _made_longer(self, one: Contender, run: Measured, times: float) -> Measured:
         """A run of a sample as one of the whole: what it takes to start is not made longer."""
-        start = self.results.find(self.data.one_snapshot.name, one.name)
+        start = self.results.find(self.data.one_snapshot.name, one.name, one.reads)
         assert start is not None
         cpu, wall = start.cpu_seconds, start.wall_seconds
         return replace(
             run,
             cpu_seconds=cpu + times * (run.cpu_seconds - cpu),
             wall_seconds=wall + times * (run.wall_seconds - wall),
+            cpu_of_runs=[cpu + times * (seconds - cpu) for seconds in run.cpu_of_runs],
         )
 
     def week(self) -> None:
         """A full week by ours: on one core and on two, from a folder and from S3, near and far."""
+        self._start()
         sample = self.data.week
         work = self.work / sample.name
         served = {sample.name: sample.folder}
-        with serving(served) as near, serving(served, DELAY_MS, MBIT) as far:
-            from_s3 = contenders.ours(sample, CORES, work, near)
+        with (
+            serving(served) as near,
+            serving(served, DELAY_MS) as late,
+            serving(served, DELAY_MS, MBIT) as far,
+        ):
             everyone = [
-                contenders.ours(sample, 1, work),
-                contenders.ours(sample, CORES, work),
-                from_s3,
-                contenders.ours(sample, CORES, work, far, OVER_A_NETWORK),
+                *self._ours(sample, work, near),
+                contenders.ours(sample, CORES, work, late, LATE_S3),
+                contenders.ours(sample, CORES, work, far, FAR_S3),
             ]
-            runs = self._take_turns(sample, everyone, with_memory=[from_s3])
+            from_s3 = [one for one in everyone if one.reads == S3]
+            runs = self._take_turns(sample, everyone, with_memory=from_s3)
         checks.must_be_equal({f"{one}": one.file for one in everyone})
-        lines = checks.lines_of(from_s3.file)
-        start = self._start_of_converter()
+        lines = checks.lines_of(everyone[0].file)
         for one, run in runs:
             self._keep(sample, one, run, lines)
-            converters = run.converters_cpu_seconds
-            own = run.cpu_seconds - converters
+            converters = run.cpu_seconds - run.own_cpu_seconds
+            start = one.cores * self._start_of_converter(one.reads)
             self.results.overhead.append(
-                Overhead(one.reads, one.cores, own, converters, one.cores * start)
+                Overhead(one.reads, one.cores, run.own_cpu_seconds, converters, start)
             )
 
-    def _start_of_converter(self) -> float:
-        """CPU seconds that a converter process takes before it has anything to do."""
-        command = [sys.executable, "-c", "from tasks.bustimes import converter"]
-        log = self.work / "converter-start.log"
-        return median([measure(command, {}, 1, log) for _ in range(self.rounds)]).cpu_seconds
+    def _start_of_converter(self, reads: str) -> float:
+        """CPU seconds of the converter that got one snapshot: hardly more than to start."""
+        name = self.data.one_snapshot.name
+        place = FOLDER if reads == FOLDER else S3
+        one = self.results.find(name, contenders.OURS, place)
+        assert one is not None
+        return one.cpu_seconds - one.own_cpu_seconds
 
     def gets(self) -> None:
-        """What one GET costs, by boto3 and by obstore as our converters use it."""
+        """What one GET costs, by boto3 and as our converters do it."""
         sample = self.data.json_day
         times = -(-_GETS // len(sample.files))
         command = [sys.executable, "-m", "ops.bench.gets", sample.name, "--times", str(times)]
         command += ["--at-once", str(load().reads_at_once)]
         with serving({sample.name: sample.folder}) as endpoint:
-            runs: dict[str, list[Gets]] = {"boto3": [], "obstore": []}
+            runs: dict[str, list[Gets]] = {way: [] for way in _WAYS_TO_GET}
             for _ in range(self.rounds):
                 for way, so_far in runs.items():
                     before = endpoint.used().cpu_seconds
@@ -193,22 +221,25 @@ class Bench:
     ) -> Runs:
         """Every contender's run in the middle; the output of the last one stays."""
         runs: dict[str, list[Measured]] = {f"{one}": [] for one in everyone}
-        for _ in range(self.rounds):
-            for one in everyone:
-                runs[f"{one}"].append(self._run(sample, one))
-        return [
-            (one, replace(median(runs[f"{one}"]), memory=self._run(sample, one, True).memory))
-            if one in with_memory
-            else (one, median(runs[f"{one}"]))
-            for one in everyone
-        ]
+        at_once = self.rounds == 1
+        for number in range(self.rounds):
+            for one in reversed(everyone) if number % 2 else everyone:
+                runs[f"{one}"].append(self._run(sample, one, at_once and one in with_memory))
+        kept = []
+        for one in everyone:
+            memory = runs[f"{one}"][0].memory
+            if one in with_memory and not at_once:
+                memory = self._run(sample, one, with_memory=True).memory
+            kept.append((one, replace(median(runs[f"{one}"]), memory=memory)))
+        return kept
 
     def _run(self, sample: Sample, one: Contender, with_memory: bool = False) -> Measured:
         one.clear()
         run = measure(one.command, one.environment, one.cores, one.log, with_memory)
-        if one.name.startswith(contenders.OURS):
-            accounted = json.loads((one.folder / "cpu.json").read_text())
-            run = replace(run, converters_cpu_seconds=accounted["converters"])
+        if one.measures_itself:
+            measured = json.loads((one.folder / MEASURED).read_text())
+            share = measured["wall_seconds"] / run.wall_seconds
+            run = replace(run, **measured, others_cpu_seconds=share * run.others_cpu_seconds)
         peak = f", {figures.size(run.peak_bytes)} of memory" if with_memory else ""
         say(f"{sample.name}, {one}: {run.cpu_seconds:.1f} s of CPU, {run.wall_seconds:.1f} s{peak}")
         return run
@@ -216,8 +247,15 @@ class Bench:
     def _keep(self, sample: Sample, one: Contender, run: Measured, lines: int) -> None:
         size = one.file.stat().st_size
         self.results.outcomes.append(Outcome.of(sample.name, one, run, size, lines))
-        if run.memory and one.reads == "S3" and one.name == contenders.OURS:
+        if run.memory and one.reads == S3 and one.name == contenders.OURS:
             self.results.memory[sample.name] = run.memory
+
+
+def _scripts(sample: Sample, work: Path, endpoint: Endpoint, every: int) -> list[Contender]:
+    return [
+        contenders.straightforward(sample, work, CORES, every, endpoint),
+        contenders.straightforward(sample, work, CORES, every),
+    ]
 
 
 def _output(command: list[str], environment: dict[str, str]) -> bytes:

@@ -1,29 +1,33 @@
 """What one run of the bench found out, as plain values that can be written and read as JSON."""
 
+import contextlib
 import json
 import os
 import platform
+import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ops.bench.contenders import Contender
+from ops.bench.contenders import S3, Contender
 from ops.bench.measure import Measured
+from tasks.problem import Problem
+from tasks.settings import PROJECT
 
 BUSY = 0.15
 """From this share of the machine on, other programs are worth a word."""
-
-_PACKAGES = ("boto3", "deflate", "duckdb", "luigi", "msgspec", "obstore")
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a contender took for a sample; `peak_bytes` of 0 where its memory was not looked at.
 
-    Where `every` is more than 1 the seconds are those of a sample, made as long as the whole; its
-    output and memory are the sample's.
+    The seconds are those of the run in the middle; `own_cpu_seconds` are its first process's alone,
+    and `cpu_of_runs` has the CPU seconds of all runs. Where `every` is more than 1 the seconds are
+    those of a sample, made as long as the whole; its output and memory are the sample's.
     """
 
     sample: str
@@ -32,11 +36,18 @@ class Outcome:
     cores: int
     every: int
     cpu_seconds: float
+    own_cpu_seconds: float
     wall_seconds: float
     others_cpu_seconds: float
     peak_bytes: int
     output_bytes: int
     lines: int
+    cpu_of_runs: list[float] = field(default_factory=list)
+
+    @property
+    def spread(self) -> float:
+        """How far the CPU seconds of the runs lie apart, of that in the middle."""
+        return (max(self.cpu_of_runs) - min(self.cpu_of_runs)) / self.cpu_seconds
 
     def share_of_others(self, cores: int) -> float:
         """How much of the machine other programs had meanwhile; the S3 endpoint is one of them."""
@@ -53,22 +64,25 @@ class Outcome:
             cores=contender.cores,
             every=contender.every,
             cpu_seconds=measured.cpu_seconds,
+            own_cpu_seconds=measured.own_cpu_seconds,
             wall_seconds=measured.wall_seconds,
             others_cpu_seconds=measured.others_cpu_seconds,
             peak_bytes=measured.peak_bytes,
             output_bytes=output_bytes,
             lines=lines,
+            cpu_of_runs=measured.cpu_of_runs,
         )
 
 
 @dataclass(frozen=True)
 class Level:
-    """Compressing the finished lines of some hours of a day."""
+    """Compressing the finished lines of some hours, which are a `share` of the day's."""
 
     sample: str
     codec: str
     order: str
     level: int
+    share: float
     lines_bytes: int
     bytes: int
     cpu_seconds: float
@@ -76,7 +90,11 @@ class Level:
 
 @dataclass(frozen=True)
 class Overhead:
-    """A full week by its parts, in seconds of CPU: `own` is of the process that schedules."""
+    """A full week by its parts, in seconds of CPU.
+
+    `own` is of the process that schedules, `converters` of all that it starts, `converter_starts` a
+    part of these.
+    """
 
     reads: str
     cores: int
@@ -119,10 +137,12 @@ class Scheduling:
 class Results:
     """Everything; what was not measured is empty.
 
-    `is_whole` unless the days were cut short; `snapshots` and `raw_bytes` are those of each sample.
+    `cores` are those that a contender had; `is_whole` unless the days were cut short; `snapshots`
+    and `raw_bytes` are those of each sample.
     """
 
     machine: dict[str, str] = field(default_factory=dict)
+    cores: int = 2
     is_whole: bool = True
     rounds: int = 0
     order: str = ""
@@ -147,6 +167,14 @@ class Results:
                 return one
         return None
 
+    @property
+    def rate(self) -> float | None:
+        """Raw bytes a second of CPU, of the whole command, for the week from S3 on all cores."""
+        of_week = [one for one in self.overhead if one.reads == S3]
+        if not of_week:
+            return None
+        return self.raw_bytes["week"] / (of_week[-1].own + of_week[-1].converters)
+
     def is_busy(self, *outcomes: Outcome | None) -> bool:
         """Whether other programs made the wall seconds of one of these longer than they need be."""
         cores = int(self.machine.get("cores", 1))
@@ -160,12 +188,22 @@ class Results:
         return None
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """As JSON, a line for each value of the first levels."""
+        text = json.dumps(asdict(self), indent=1)
+        path.write_text(re.sub(r"\n {3,}|\n {2}(?=[\]}])", " ", text) + "\n")
 
 
 def read(path: Path) -> Results:
-    """What `Results.write` wrote."""
-    values: dict[str, Any] = json.loads(path.read_text())
+    """What `Results.write` wrote; raises `Problem` for another file."""
+    try:
+        return _of_json(json.loads(path.read_text()))
+    except OSError as error:
+        raise Problem(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Problem(f"{path} is no results.json of this bench: run make bench.") from None
+
+
+def _of_json(values: dict[str, Any]) -> Results:
     scheduling = values.pop("scheduling")
     return Results(
         **values
@@ -204,8 +242,8 @@ def _processor() -> str:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    for package in _PACKAGES:
-        try:
+    """Of the packages that the project is built on, and of DuckDB."""
+    built_on = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for package in sorted([*(re.split(r"[^\w-]", one)[0] for one in built_on), "duckdb"]):
+        with contextlib.suppress(PackageNotFoundError):
             yield package, version(package)
-        except PackageNotFoundError:
-            continue

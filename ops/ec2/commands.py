@@ -14,7 +14,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ops.ec2 import bundle, costs, forward, preflight, record, runlog, screen, survey, traces
+from ops.ec2 import (
+    bundle,
+    comparison,
+    costs,
+    forward,
+    preflight,
+    record,
+    runlog,
+    screen,
+    survey,
+    traces,
+)
 from ops.ec2.aws import explained, pauses
 from ops.ec2.board import Run, now
 from ops.ec2.errands import full, on_all, smoke, sync, verify
@@ -146,15 +157,17 @@ def ui(site: Site, options: argparse.Namespace) -> int:
 
 def plan(site: Site, options: argparse.Namespace) -> int:
     from tasks.bustimes.archive import Archive
+    from tasks.bustimes.plan import kept_rate
     from tasks.bustimes.plan import plan as make_plan
 
     archive = Archive.open()
     weeks = archive.chosen_weeks(options.weeks, options.first, options.last)
-    made = make_plan(archive, weeks, 1, None)
+    made = make_plan(archive, weeks, 1, kept_rate(load_local().state))
     kind, count = site.ec2.instance_types[0], site.ec2.instances
     print("\n".join(made.work()))
     if made.to_do:
-        prices = costs.ask(site.aws.client("ec2"), site.ec2.instance_types, survey.utc_now())
+        names = list(dict.fromkeys([*site.ec2.instance_types, *comparison.COMPARED]))
+        prices = costs.ask(site.aws.client("ec2"), names, survey.utc_now())
         taken = costs.estimate(
             made.raw_bytes,
             made.snapshots,
@@ -162,7 +175,8 @@ def plan(site: Site, options: argparse.Namespace) -> int:
             count,
             kind,
             prices,
-            disk_gb=site.ec2.disk_gb,
+            made.rate,
+            site.ec2.disk_gb,
         )
         print(
             f"time         about {figures.duration(taken.seconds)} on "
@@ -170,7 +184,7 @@ def plan(site: Site, options: argparse.Namespace) -> int:
             f"cost         about {costs.dollars(taken.cost.total)}: {taken.cost.parts()} "
             f"({prices.origin})"
         )
-        print("\n".join(made.storage()))
+        print("\n".join([*made.storage(), *comparison.lines(made, prices, site.ec2.disk_gb)]))
     print(
         f"steps        make setup ON=ec2     the stack {site.ec2.stack}, "
         f"{figures.count(count, 'spot instance')}\n"

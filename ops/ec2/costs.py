@@ -12,12 +12,12 @@ import datetime as dt
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks.bustimes.plan import RATE
+from tasks.bustimes.plan import PER_PUT_OR_LIST, RATE, cost_of_requests
 from tasks.problem import Problem
 
 if TYPE_CHECKING:
@@ -28,16 +28,14 @@ if TYPE_CHECKING:
 
 _GB_MONTH_OF_DISK = 0.08
 _HOUR_OF_ADDRESS = 0.005  # public, IPv4
-_GET = 0.0004 / 1000
-_PUT_OR_LIST = 0.005 / 1000
 _SPOT_SHARE = 0.4  # of the on-demand price
 _HOURS_A_MONTH = 730
 _LEAST_DOLLARS = 0.005  # half a cent
 _LEAST_SECONDS = 60  # EC2 bills by the second, from a minute on
 
-_REQUESTS_A_WEEK = 75
-"""PUTs and LISTs for a week of 10,080 snapshots: 21 LISTs (a page of 1,000 keys each) to convert it
-and as many to verify it, 25 PUTs for its 180 MB in parts of 8 MiB, and some for its manifest."""
+_VCPU_HOUR_OF_CREDITS = 0.05
+"""For what a burstable instance does beyond what its price pays for."""
+
 _REQUESTS_AN_HOUR = 240
 """PUTs of an instance's signs of life, one every 15 seconds."""
 
@@ -68,8 +66,8 @@ class InstanceType:
     """A type of instance: memory in GiB, network in Gbit/s, prices in dollars an hour.
 
     `network` is what AWS promises for good; the "up to 12.5" of its lists last for the first 5 to
-    60 minutes and are not counted on. `surcharge` is what full load costs extra where CPU is sold
-    in credits.
+    60 minutes and are not counted on. `paid` is the share of its CPU that the price pays for; all
+    beyond is billed as credits, hour by hour and from the first on (T3's default mode).
     """
 
     name: str
@@ -79,7 +77,11 @@ class InstanceType:
     on_demand: float | None
     speed: float
     architecture: str = "x86_64"
-    surcharge: float = 0.0
+    paid: float = 1.0
+
+    def credits_an_hour(self, load: float) -> float:
+        """Dollars for CPU credits, with so much of its CPU busy (1 for all of it)."""
+        return self.vcpus * max(0.0, load - self.paid) * _VCPU_HOUR_OF_CREDITS
 
     def bytes_a_second(self, rate: float) -> float:
         """Raw bytes that its vCPUs convert in a second, at `rate` on a core as measured."""
@@ -98,8 +100,7 @@ TYPES = {
         InstanceType("c7i.large", 2, 4, 0.781, 0.08925, _SAPPHIRE_RAPIDS),
         InstanceType("c7i.2xlarge", 8, 16, 3.125, 0.357, _SAPPHIRE_RAPIDS),
         InstanceType("c7g.large", 2, 4, 0.937, 0.0725, _GRAVITON3, "arm64"),
-        # Its credits pay for a fifth of each vCPU; the rest, 1.6 of them, is $0.05 an hour each.
-        InstanceType("t3.medium", 2, 4, 0.256, 0.0416, _SKYLAKE, surcharge=0.08),
+        InstanceType("t3.medium", 2, 4, 0.256, 0.0416, _SKYLAKE, paid=0.2),
     )
 }
 """Those of luigi.cfg, and some that one may think of instead."""
@@ -112,8 +113,8 @@ class Prices:
     types: Mapping[str, InstanceType] = field(default_factory=lambda: TYPES)
     spot: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
-    def hourly(self, name: str, zone: str = "") -> float | None:
-        """Dollars for an hour of a spot instance alone; None where nobody knows."""
+    def hourly(self, name: str, zone: str = "", load: float = 1.0) -> float | None:
+        """Dollars for an hour of a spot instance alone, so busy; None where nobody knows."""
         known = self.types.get(name)
         zones = [price for (type_, _), price in self.spot.items() if type_ == name]
         price = self.spot.get((name, zone)) or (sum(zones) / len(zones) if zones else None)
@@ -121,7 +122,7 @@ class Prices:
             price = known.on_demand * _SPOT_SHARE
         if price is None:
             return None
-        return price + (known.surcharge if known is not None else 0.0)
+        return price + (known.credits_an_hour(load) if known is not None else 0.0)
 
     @property
     def origin(self) -> str:
@@ -237,7 +238,7 @@ def cost_so_far(
     alive = {one.id: one for one in instances if one.state in ("pending", "running")}
     cost = Cost()
     for one in members:
-        cost += Cost(requests=_requests(one.snapshots, len(one.weeks_done)))
+        cost += Cost(requests=cost_of_requests(one.snapshots, len(one.weeks_done)))
         if one.instance not in alive and one.launched:
             ended, launched = map(dt.datetime.fromisoformat, (one.seen, one.launched))
             seconds = (ended - launched).total_seconds()
@@ -258,20 +259,18 @@ def an_hour_of(name: str, prices: Prices, disk_gb: int, zone: str = "") -> Cost:
     return _of_lifetime(prices, name, zone, 3600, disk_gb)
 
 
-def _of_lifetime(prices: Prices, name: str, zone: str, seconds: float, disk_gb: int) -> Cost:
+def _of_lifetime(
+    prices: Prices, name: str, zone: str, seconds: float, disk_gb: int, load: float = 1.0
+) -> Cost:
     hours = max(seconds, _LEAST_SECONDS) / 3600
-    price = prices.hourly(name, zone)
+    price = prices.hourly(name, zone, load)
     return Cost(
         instances=(price or 0.0) * hours,
         disks=disk_gb * _GB_MONTH_OF_DISK / _HOURS_A_MONTH * hours,
         addresses=_HOUR_OF_ADDRESS * hours,
-        requests=_REQUESTS_AN_HOUR * hours * _PUT_OR_LIST,
+        requests=_REQUESTS_AN_HOUR * hours * PER_PUT_OR_LIST,
         unknown=() if price is not None else (name,),
     )
-
-
-def _requests(snapshots: int, weeks: int) -> float:
-    return snapshots * _GET + weeks * _REQUESTS_A_WEEK * _PUT_OR_LIST
 
 
 @dataclass(frozen=True)
@@ -285,6 +284,18 @@ class Estimate:
     binds: str
     bounds: Mapping[str, float]
     """Seconds that the run would take if it were for each of these alone."""
+
+    @property
+    def load(self) -> float:
+        """The share of its CPU that an instance has busy: 1 where CPU binds."""
+        longest = max(self.bounds.values())
+        return self.bounds[CPU] / longest if longest else 0.0
+
+    @property
+    def credits(self) -> float:
+        """Dollars of `cost` for CPU credits."""
+        hours = self.seconds / 3600 * self.instances
+        return self.type.credits_an_hour(self.load) * hours
 
 
 CPU, NETWORK, GETS, LUIGID = "CPU", "network", "S3 GETs", "luigid"
@@ -328,6 +339,7 @@ def estimate(
     if bounds[WEEKS] > 1.1 * bounds[binds]:
         binds = WEEKS
     seconds = max(bounds.values()) + _PREPARATION_SECONDS + weeks * _VERIFY_SECONDS_A_WEEK
-    cost = _of_lifetime(prices, name, "", seconds, disk_gb) * instances
-    cost += Cost(requests=_requests(snapshots, weeks))
-    return Estimate(instances, kind, seconds, cost, binds, bounds)
+    requests = Cost(requests=cost_of_requests(snapshots, weeks))
+    made = Estimate(instances, kind, seconds, requests, binds, bounds)
+    lifetimes = _of_lifetime(prices, name, "", seconds, disk_gb, made.load) * instances
+    return replace(made, cost=requests + lifetimes)

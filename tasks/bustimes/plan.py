@@ -1,12 +1,15 @@
 """What a run would do, before it does it: weeks, snapshots, bytes, time, money.
 
-Reads names only. Time follows from a measured rate (raw bytes a second and core, of the last
-`make smoke` on this machine where there was one), money from the prices below.
+Reads names only. Time follows from a rate, in raw bytes a second and core, that `make smoke` or
+`make bench` has measured on this machine and kept (`keep_rate`), or else from `RATE`; money from
+the prices below. What instances of EC2 take and cost is not known here but to `ops.ec2.costs`.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from tasks import figures
 from tasks.bustimes.archive import Archive
@@ -14,16 +17,41 @@ from tasks.bustimes.listing import list_week, weeks_with_snapshots
 from tasks.weeks import Week, ranges
 
 RATE = 60e6
-"""Raw bytes a second of CPU for half a synthetic week: used until `make smoke` has measured."""
+"""Raw bytes a second of CPU for half a synthetic week: used until something has measured."""
+
+RATE_FILE = "rate.json"
+"""Where a measured rate is kept, in the folder of this machine's own files."""
 
 _COMPRESSION = 15.0
 _WEEKS_AT_ONCE = 4
 
 # us-east-1, US dollars.
+PER_PUT_OR_LIST = 0.005 / 1000
 _PER_GET = 0.0004 / 1000
-_PER_PUT_OR_LIST = 0.005 / 1000
 _PER_GB_MONTH = 0.023
-_PER_SPOT_HOUR_OF_TWO_CORES = 0.01
+
+_REQUESTS_A_WEEK = 75
+"""PUTs and LISTs for a week of 10,080 snapshots: 21 LISTs (a page of 1,000 keys each) to convert it
+and as many to verify it, 25 PUTs for its 180 MB in parts of 8 MiB, and some for its manifest."""
+
+
+def keep_rate(folder: Path, bytes_a_second: float) -> None:
+    """Keep what was measured on this machine: raw bytes a second of CPU."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RATE_FILE).write_text(json.dumps({"bytes_a_second_and_core": bytes_a_second}))
+
+
+def kept_rate(folder: Path) -> float | None:
+    """What was last measured on this machine, if anything was."""
+    try:
+        return float(json.loads((folder / RATE_FILE).read_text())["bytes_a_second_and_core"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def cost_of_requests(snapshots: int, weeks: int) -> float:
+    """US dollars for S3's requests: a GET for each snapshot, PUTs and LISTs for each week."""
+    return snapshots * _PER_GET + weeks * _REQUESTS_A_WEEK * PER_PUT_OR_LIST
 
 
 @dataclass(frozen=True)
@@ -65,20 +93,20 @@ class Plan:
         yield from self.work()
         if not self.to_do:
             return
-        raw = self.raw_bytes
-        seconds = raw / (self.rate * self.cores)
-        cores = figures.count(self.cores, "core")
-        origin = "measured by make smoke" if self.rate_is_measured else "until make smoke measures"
+        seconds = self.raw_bytes / (self.rate * self.cores)
         yield (
-            f"time         about {figures.duration(seconds)} on {cores} "
-            f"({figures.size(self.rate)}/s each, {origin})"
+            f"time         about {figures.duration(seconds)} on this machine: "
+            f"{figures.count(self.cores, 'core')}, {self.rate_in_words}"
         )
-        requests = self.snapshots * _PER_GET + len(self.to_do) * 40 * _PER_PUT_OR_LIST
-        spot = seconds / 3600 * self.cores / 2 * _PER_SPOT_HOUR_OF_TWO_CORES
-        yield (
-            f"cost         about ${requests + spot:,.2f} on EC2 spot (${requests:,.2f} of requests)"
-        )
+        requests = cost_of_requests(self.snapshots, len(self.to_do))
+        yield f"cost         ${requests:,.2f} of requests, where the source is S3"
         yield from self.storage()
+
+    @property
+    def rate_in_words(self) -> str:
+        """``60.0 MB/s each, as measured here``."""
+        origin = "as measured here" if self.rate_is_measured else "until make smoke measures it"
+        return f"{figures.size(self.rate)}/s each, {origin}"
 
     def storage(self) -> Iterator[str]:
         """What keeping it costs, before and after."""
