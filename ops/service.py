@@ -120,9 +120,10 @@ class Service:
     def _running(self) -> _Process | None:
         try:
             process = _Process(**json.loads(self.pid_path.read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
+        except (FileNotFoundError, ValueError, TypeError, RecursionError):
             return None
-        return process if _is_alive(process) else None
+        is_whole = isinstance(process.pid, int) and process.pid > 0  # a crash may have spoilt it
+        return process if is_whole and _is_alive(process) else None
 
     def _answers(self) -> bool:
         try:

@@ -3,15 +3,18 @@
 `in_order` gives each job to whichever process is free and yields the answers in the order of the
 jobs, so that what comes out is the same for any number of processes. At most two jobs are under way
 in each (one fetched, one worked on) and none is handed out far ahead of the first unfinished one:
-memory does not grow with the number of jobs. `serve` is the other end. The processes are programs
-of their own, not forks; they end with the generator, and by themselves as soon as the other end of
-the connection closes, however that came about and whatever they wait for: a killed parent leaves
-nothing running. Knows nothing of what the jobs are.
+memory does not grow with the number of jobs. `serve` is the other end. The processes are no forks
+of this one, but of one program that has loaded all they need and does nothing else; they end with
+the generator, and by themselves as soon as the other end of their connection closes, however that
+came about and whatever they wait for: a killed parent leaves nothing running. Knows nothing of what
+the jobs are.
 """
 
 import contextlib
+import gc
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -34,6 +37,11 @@ _Answer = TypeVar("_Answer", covariant=True)
 
 _JOBS_AT_ONCE = 2
 
+_SECONDS_TO_END = 10.0
+
+_START = "import gc, sys, importlib; gc.disable(); importlib.import_module(sys.argv.pop(1)).main()"
+"""What a process runs: looking for garbage while it imports would cost a fifth of its start."""
+
 
 class OutOfDate(Problem):
     """What a job was made with has had its time: the same job, made anew, may be done."""
@@ -41,7 +49,7 @@ class OutOfDate(Problem):
 
 @dataclass(frozen=True)
 class Program(Generic[Setup, Job, Answer]):
-    """What to start: ``python -m module FD`` in a folder, which calls `serve`.
+    """What to start in a folder: a module whose `main` calls `serve`.
 
     `name` is what people call it, such as "A converter process".
     """
@@ -49,6 +57,15 @@ class Program(Generic[Setup, Job, Answer]):
     module: str
     name: str
     folder: Path
+
+
+_MEMORY = {
+    # glibc: one heap for all threads, which keeps what is freed. Hours are of one size, so what one
+    # has left serves the next, and memory need not be given back and asked for again all the time.
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+}
 
 
 @dataclass(frozen=True)
@@ -86,12 +103,52 @@ def in_order(
     (an object gone, access denied, a full disk, a process that was killed), and `RuntimeError` with
     its traceback for a fault in the program.
     """
-    workers = [_Worker(program, setup) for _ in range(processes)]
+    with contextlib.ExitStack() as of_this_process:
+        with contextlib.ExitStack() as of_the_others:
+            pairs = [Pipe() for _ in range(processes)]
+            for ours, theirs in pairs:
+                of_this_process.enter_context(ours)
+                of_the_others.enter_context(theirs)
+            started = _start(program, [theirs.fileno() for _, theirs in pairs])
+        workers = [_Worker(ours, setup, program.name) for ours, _ in pairs]
+        is_killed = False
+        try:
+            yield from _in_order(iter(jobs), workers, make_anew)
+        except _Killed:
+            is_killed = True
+        finally:
+            of_this_process.close()
+            code = _end(started)
+    if is_killed:
+        raise Problem(
+            f"{program.name} ended in the middle (exit status {code}). If the machine ran out of "
+            "memory, set processes lower; nothing was written, run it again."
+        )
+
+
+class _Killed(Exception):
+    """A process is gone."""
+
+
+def _start(program: Program[Any, Any, Any], numbers: list[int]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", _START, program.module, *map(str, numbers)],
+        pass_fds=numbers,
+        cwd=program.folder,
+        env=_MEMORY | os.environ,
+        stdin=subprocess.DEVNULL,
+        process_group=0,  # Ctrl-C is for us: we decide what it means
+    )
+
+
+def _end(started: "subprocess.Popen[bytes]") -> int:
+    """The exit status, once they all have ended; what does not end by itself is killed."""
     try:
-        yield from _in_order(iter(jobs), workers, make_anew)
-    finally:
-        for worker in workers:
-            worker.stop()
+        return started.wait(_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+        return started.wait()
 
 
 def _in_order(
@@ -142,19 +199,12 @@ def _next_answers(workers: list["_Worker"]) -> Iterator[tuple["_Worker", int, ob
 class _Worker:
     """One process and how many jobs it has to do."""
 
-    def __init__(self, program: Program[Any, Any, Any], setup: object) -> None:
-        ours, theirs = Pipe()
-        self.connection: Connection[object, tuple[int, object]] = ours
+    def __init__(
+        self, connection: "Connection[object, tuple[int, object]]", setup: object, name: str
+    ) -> None:
+        self.connection = connection
         self.jobs = 0
-        self.name = program.name
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", program.module, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                cwd=program.folder,
-                stdin=subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C is for us: we decide what it means
-            )
+        self.name = name
         self._setup: object | None = setup
 
     def give(self, number: int, job: object) -> None:
@@ -164,36 +214,46 @@ class _Worker:
                 self._setup = None
             self.connection.send((number, job))
         except (BrokenPipeError, ConnectionResetError):
-            raise self._was_killed() from None
+            raise _Killed from None
         self.jobs += 1
 
     def take(self) -> tuple[int, object]:
         try:
             answer = self.connection.recv()
         except (EOFError, OSError):  # the latter where it died in the middle of its answer
-            raise self._was_killed() from None
+            raise _Killed from None
         self.jobs -= 1
         return answer
 
-    def stop(self) -> None:
-        self.connection.close()
-        self._process.kill()
-        self._process.wait()
-
-    def _was_killed(self) -> Problem:
-        code = self._process.wait()
-        return Problem(
-            f"{self.name} ended in the middle (exit status {code}). If the machine ran out of "
-            "memory, set processes lower; nothing was written, run it again."
-        )
-
 
 def serve(make: Callable[[Setup], Work[Job, Fetched, Answer]]) -> NoReturn:
-    """Be such a process: work until the connection closes, which ends it.
+    """Be such processes: one for each connection, which works until that closes.
 
-    `make` gets the setup. The connection's number is the program's argument.
+    `make` gets the setup. The connections' numbers are the program's arguments. What was loaded
+    and made by now the processes share. Ends when they have, in the way of the first that failed.
     """
-    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    numbers = [int(number) for number in sys.argv[1:]]
+    gc.freeze()
+    gc.enable()
+    for number in numbers:
+        if os.fork() == 0:
+            for other in numbers:
+                if other != number:
+                    os.close(other)
+            _serve_one(number, make)
+    for number in numbers:
+        os.close(number)
+    failed = 0
+    with contextlib.suppress(ChildProcessError):  # no more of them
+        while True:
+            failed = failed or os.waitstatus_to_exitcode(os.wait()[1])
+    if failed < 0:
+        os.kill(os.getpid(), -failed)
+    os._exit(failed)
+
+
+def _serve_one(number: int, make: Callable[[Any], Work[Any, Any, Any]]) -> NoReturn:
+    connection: Connection[Any, Any] = Connection(number)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, EOFError):  # no parent any more
         _Server(connection, make(connection.recv())).run()
     os._exit(0)

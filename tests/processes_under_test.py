@@ -109,7 +109,9 @@ class Process:
         return found
 
     def converters(self) -> list[int]:
-        return [pid for pid, line in self.others().items() if "tasks.bustimes.converter" in line]
+        """The processes that convert, without the one that they are forks of."""
+        there = [pid for pid, line in self.others().items() if "tasks.bustimes.converter" in line]
+        return [pid for pid in there if _parent_of(pid) in there]
 
     def wait_until_nothing_is_left(self) -> None:
         wait_until(lambda: not self.others(), lambda: f"still there: {self.others()}")
@@ -119,6 +121,12 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _parent_of(pid: int) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
 
 
 Start = Callable[..., Process]

@@ -27,7 +27,7 @@ print(*sorted(set(sys.argv[1:]) & set(sys.modules)))
 sys.exit(code)
 """
 NOT_FOR_FOLDERS = ["botocore", "boto3", "pycurl", "tqdm", "requests", "tornado", "jsonschema"]
-NOT_FOR_A_SCHEDULER = ["pycurl", "sqlalchemy", "flask", "moto"]
+NOT_FOR_A_SCHEDULER = ["wasmtime", "pycurl", "sqlalchemy", "flask", "moto"]
 
 
 @pytest.fixture(autouse=True)

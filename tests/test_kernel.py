@@ -40,8 +40,7 @@ def hour_of(bodies: list[bytes], kernel: Kernel | None = None, by_vehicle: bool 
     kernel = kernel or Kernel()
     kernel.begin(max(map(len, bodies)), len(bodies))
     for body in bodies:
-        kernel.open(body, END, is_repr=False)
-        assert kernel.read() == READ
+        assert kernel.open(body, END, is_repr=False) == READ
     kernel.sort(by_vehicle)
     return kernel
 
@@ -163,8 +162,7 @@ def test_a_record_that_is_left_out_is_named_and_can_be_put_in_its_place() -> Non
     kernel = Kernel()
     body = b'[{"vehicleID": 1}, {"vehicleID": "x"}, {"vehicleID": 2}]'
     kernel.begin(len(body), 1)
-    kernel.open(body, END, is_repr=False)
-    assert kernel.read() == ODD
+    assert kernel.open(body, END, is_repr=False) == ODD
     start, stop = kernel.odd_record()
     assert body[start:stop] == b'{"vehicleID": "x"}'
     address = kernel.add(b'{"vehicleID":"x"}', 0)
@@ -179,8 +177,7 @@ def test_a_snapshot_that_is_undone_leaves_nothing_behind() -> None:
     good, bad = b'[{"vehicleID": 1, "a": null}]', b'[{"vehicleID": 2, "b": 1.5}, nothing'
     kernel.begin(99, 3)
     for body in (good, bad, good):
-        kernel.open(body, END, is_repr=False)
-        if kernel.read() == NOT_READ:
+        if kernel.open(body, END, is_repr=False) == NOT_READ:
             kernel.undo()
     assert kernel.sort(by_vehicle=True) == [1]
     assert kernel.lines() == 2 * (b'{"vehicleID":1,"a":null' + END)
@@ -218,8 +215,7 @@ def test_more_fields_than_the_kernel_counts_are_left_to_python() -> None:
     body = body_of([{"vehicleID": 1} | {f"f{number}": number for number in range(300)}])
     kernel = Kernel()
     kernel.begin(len(body), 1)
-    kernel.open(body, END, is_repr=False)
-    assert kernel.read() == ODD
+    assert kernel.open(body, END, is_repr=False) == ODD
 
 
 def test_a_member_that_does_not_hold_what_went_into_it_is_a_fault() -> None:

@@ -221,7 +221,7 @@ class Board:
         data, etag = found
         try:  # fields that another version of the code has besides are left alone
             return msgspec.json.decode(data, type=kind), etag
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _NoRecord(
                 f"{self._root.url}/{key} is no record of a fleet: {error}. Remove that object; it "
                 "is written anew.",

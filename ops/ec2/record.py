@@ -51,7 +51,7 @@ def last(root: Root) -> RunRecord | None:
     key = max(found, key=lambda one: (one.written, one.key)).key
     try:  # fields that another version of the code has besides are left alone
         return msgspec.json.decode(root.read(key), type=RunRecord)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(
             f"{root.url}/{key} is no record of a run: {error}. Remove that object; nothing but "
             "status reads it."

@@ -1,8 +1,7 @@
 """One converter process: hours of raw snapshots in, gzip members out, over one connection.
 
-Started by `tasks.bustimes.conversion` as ``python -m tasks.bustimes.converter FD``; how it is told
-what to do, and how it ends, `tasks.workers` knows. The process holds two hours in memory at most
-(one is fetched while the other is converted) and never forks.
+Started by `tasks.bustimes.conversion`; how it is told what to do, and how it ends, `tasks.workers`
+knows. The process holds two hours in memory at most (one is fetched while the other is converted).
 """
 
 import datetime as dt
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from tasks.bustimes.disk import explained
 from tasks.bustimes.hour import ConvertedHour, convert
-from tasks.bustimes.kernel import OutOfMemory
+from tasks.bustimes.kernel import OutOfMemory, prepare
 from tasks.bustimes.listing import ListedSnapshot
 from tasks.problem import Problem
 from tasks.storage.address import BulkSource, Credentials
@@ -125,8 +124,7 @@ class Converter:
         return path
 
 
-if __name__ == "__main__":
-    # By its own name, so that what is pickled here is what the parent knows.
-    from tasks.bustimes import converter
-
-    serve(converter.Converter)
+def main() -> None:
+    """What the processes run."""
+    prepare()
+    serve(Converter)

@@ -69,8 +69,8 @@ def convert(
 
     There are at most `count` of them, of at most `largest` bytes each. `order` is "vehicle" or
     "snapshot"; `level` is libdeflate's, 1 to 12, or `BY_LINES`. `on_refused` is called with the key
-    and body of each that is no snapshot. `using` is the kernel to do it with: this process's own, as
-    a rule. No body is held longer than it is read. Raises `kernel.OutOfMemory` for an hour too
+    and body of each that is no snapshot. `using` is the kernel to do it with: this process's own,
+    as a rule. No body is held longer than it is read. Raises `kernel.OutOfMemory` for an hour too
     large for this machine.
     """
     reader = _Reader(using or kernel(), count, largest)
@@ -129,16 +129,17 @@ class _Reader:
         is_repr = not snapshot.looks_like_json(text)
         if not snapshot.is_utf8(text):
             snapshot.read_records(body)  # says where
-        self.kernel.open(text, end, is_repr)
+        status = self.kernel.open(text, end, is_repr)
         odd = _FieldCounts()
         others = len(self._others)
-        while (status := self.kernel.read()) == ODD:
+        while status == ODD:
             start, stop = self.kernel.odd_record()
             record = snapshot.read_one_record(text[start:stop], is_repr)
             if record is None:
                 status = NOT_READ
                 break
             self._add(*record, odd)
+            status = self.kernel.read()
         if status == NOT_READ:
             self.kernel.undo()
             del self._others[others:]

@@ -10,11 +10,11 @@ the values on the usual path.
 import json
 import re
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import msgspec
+if TYPE_CHECKING:
+    import msgspec
 
-_SLICES = msgspec.json.Decoder(list[msgspec.Raw])
 _FOR_PYTHON_ONLY = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity")
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s"]++')
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
@@ -32,10 +32,12 @@ class NotRecords(ValueError):
 
 def split(text: bytes) -> list[bytes]:
     """One compact JSON object for each record of a JSON list, in order."""
+    import msgspec  # here, since it takes a while to import and most processes never need it
+
     must_be_utf8(text)
     try:
         compact = msgspec.json.format(text, indent=-1)
-        records = _let_go(_SLICES.decode(compact))
+        records = _let_go(msgspec.json.decode(compact, type=list[msgspec.Raw]))
     except msgspec.ValidationError:
         raise NotRecords(f"it is {_kind(text)}, not a list of records") from None
     except RecursionError:
@@ -55,7 +57,7 @@ def split(text: bytes) -> list[bytes]:
     return records
 
 
-def _let_go(slices: list[msgspec.Raw]) -> list[bytes]:
+def _let_go(slices: "list[msgspec.Raw]") -> list[bytes]:
     """The slices as bytes; each is gone as soon as it is read, for a record may be two bytes."""
     slices.reverse()
     return [bytes(slices.pop()) for _ in range(len(slices))]

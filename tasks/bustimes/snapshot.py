@@ -14,8 +14,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import msgspec
-
 from tasks.bustimes import json_records, python_repr
 
 PREFIXES = ("raw/bustimes__", "bustimes__")
@@ -23,7 +21,6 @@ PREFIXES = ("raw/bustimes__", "bustimes__")
 
 _KEY = re.compile(r"(?:raw/)?bustimes__(\d{4})-(\d\d)-(\d\d)__(\d\d)-(\d\d)-(\d\d)\.json", re.ASCII)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_RAW_VALUES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KINDS = {b"n": "null", b"t": "boolean", b"f": "boolean"} | {
     b'"': "text",
     b"[": "list",
@@ -153,8 +150,11 @@ def fields_of(record: bytes) -> dict[str, bytes]:
 
     Half surrogates in names are backslash escapes again, so that every name is text.
     """
+    import msgspec  # here, since it takes a while to import and most processes never need it
+
     try:
-        return {name: bytes(value) for name, value in _RAW_VALUES.decode(record).items()}
+        values = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
+        return {name: bytes(value) for name, value in values.items()}
     except msgspec.DecodeError:  # half a surrogate pair
         return dict(_fields_by_tokens(record.decode()))
 

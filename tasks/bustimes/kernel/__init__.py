@@ -10,13 +10,16 @@ import ctypes
 import functools
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import wasmtime
+if TYPE_CHECKING:
+    import wasmtime
 
 FOLDER = Path(__file__).parent
 WASM = FOLDER / "kernel.wasm"
 
 READ, ODD, NOT_READ = range(3)
+_NO_MEMORY = 1  # a record takes two bytes at least: no odd one ends there
 KINDS = ("null", "boolean", "integer", "number", "text", "list", "object")
 """What a value can be, in the order in which the kernel counts them."""
 
@@ -41,8 +44,10 @@ class OutOfMemory(Exception):
 class Kernel:
     """One hour at a time: `begin`, each snapshot, `sort`, then its lines in one form."""
 
-    def __init__(self, module: wasmtime.Module | None = None) -> None:
+    def __init__(self, module: "wasmtime.Module | None" = None) -> None:
         """`module` is another than the compiled kernel beside this file, of the same engine."""
+        import wasmtime  # here: who only knows what an hour is, such as a scheduler, does without
+
         self._store = wasmtime.Store(engine())
         exports = wasmtime.Instance(self._store, module or _module(), []).exports(self._store)
         memory = exports["memory"]
@@ -62,8 +67,8 @@ class Kernel:
         self._body = self._needed("begin", largest_body + 64, snapshots)
         self._largest_body, self._snapshots_left = largest_body, snapshots
 
-    def open(self, body: bytes, line_end: bytes, is_repr: bool) -> None:
-        """Take the next snapshot, UTF-8; `line_end` replaces each record's closing brace.
+    def open(self, body: bytes, line_end: bytes, is_repr: bool) -> int:
+        """Begin to `read` the next snapshot, UTF-8; `line_end` replaces records' closing braces.
 
         Raises `ValueError` for what `begin` was not told of: it would be written over the rest.
         """
@@ -73,15 +78,11 @@ class Kernel:
             raise ValueError("there are more snapshots than the hour was begun for")
         self._snapshots_left -= 1
         self._write(self._body, body, line_end)
-        self._needed("open", len(body), len(line_end), is_repr)
+        return self._status(self._call("open", len(body), len(line_end), is_repr))
 
     def read(self) -> int:
         """Read on: READ at the end, ODD after a record that was left out, NOT_READ if it fails."""
-        answer = self._call("read") & 0xFFFFFFFFFFFFFFFF
-        if answer <= NOT_READ:
-            return answer
-        self._odd = (answer >> 32, answer & 0xFFFFFFFF)
-        return ODD
+        return self._status(self._call("read"))
 
     def odd_record(self) -> tuple[int, int]:
         """Where in the body the record that was left out begins and ends."""
@@ -144,6 +145,15 @@ class Kernel:
                 found[name] = {kind: times for kind, times in kinds if times}
         return found
 
+    def _status(self, answer: int) -> int:
+        answer &= 0xFFFFFFFFFFFFFFFF
+        if answer == _NO_MEMORY:
+            raise OutOfMemory
+        if answer in (READ, NOT_READ):
+            return answer
+        self._odd = (answer >> 32, answer & 0xFFFFFFFF)
+        return ODD
+
     def _call(self, name: str, *arguments: int) -> int:
         return int(self._functions[name](self._store, *arguments) or 0)
 
@@ -174,6 +184,11 @@ def kernel() -> Kernel:
     return Kernel()
 
 
+def prepare() -> None:
+    """Compile the kernel, which processes that are forked from this one then have already."""
+    _module()
+
+
 def digest_of_sources() -> str:
     """SHA-256 of the C files, each with its name."""
     digest = hashlib.sha256()
@@ -190,13 +205,17 @@ def section(digest: str) -> bytes:
 
 
 @functools.cache
-def engine() -> wasmtime.Engine:
+def engine() -> "wasmtime.Engine":
     """What compiles WebAssembly here."""
+    import wasmtime
+
     config = wasmtime.Config()
     config.parallel_compilation = False  # threads would cost more than they save on so little
     return wasmtime.Engine(config)
 
 
 @functools.cache
-def _module() -> wasmtime.Module:
+def _module() -> "wasmtime.Module":
+    import wasmtime
+
     return wasmtime.Module(engine(), WASM.read_bytes())

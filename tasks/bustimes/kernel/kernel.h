@@ -59,8 +59,16 @@ typedef struct {
     u8 text[60];
 } End;
 
-// All records of the hour lie behind each other here, in the order of time.
-extern u8 *records_begin, *records_end;
+// All records of the hour lie here, in the order of time, with this between some of them: their
+// addresses, since going from one to the next would wait for memory each time.
+typedef struct Index {
+    struct Index *next;
+    u32 count;
+    u32 addresses[1022];
+} Index;
+
+extern Index *first_index;
+extern u8 *records_end;
 extern u32 records_count, longest_line;
 extern u64 lines_bytes;
 

@@ -50,13 +50,14 @@ EXPORT(sort) u64 *sort(bool by_vehicle) {
     u32 *as_they_came = spare_addresses + records_count;
     behind_order = (u8 *)(as_they_came + records_count);
 
-    const u8 *record = records_begin;
     u64 different = 0;
-    for (u32 i = 0; i < records_count; i++) {
-        keys[i] = load8(record) ^ 1ull << 63;
-        different |= keys[i] ^ keys[0];
-        addresses[i] = as_they_came[i] = (u32)(uintptr_t)record;
-        record += sizeof(Record) + ((const Record *)record)->length;
+    u32 count = 0;
+    for (const Index *index = first_index; count < records_count; index = index->next) {
+        for (u32 i = 0; i < index->count; i++, count++) {
+            addresses[count] = as_they_came[count] = index->addresses[i];
+            keys[count] = load8((const u8 *)(uintptr_t)index->addresses[i]) ^ 1ull << 63;
+            different |= keys[count] ^ keys[0];
+        }
     }
     sort_by_vehicle(keys, spare_keys, addresses, spare_addresses, different);
     if (!by_vehicle) order = as_they_came;

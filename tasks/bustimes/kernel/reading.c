@@ -9,7 +9,7 @@
 #include "kernel.h"
 #include <wasm_simd128.h>
 
-enum { READ = 0, NOT_READ = 2 };
+enum { READ = 0, NO_MEMORY = 1, NOT_READ = 2 };
 enum { NULL_, BOOLEAN, INTEGER, NUMBER, TEXT, LIST, OBJECT, KINDS };
 
 #define MAX_DEPTH 32
@@ -23,7 +23,9 @@ typedef struct {
 } Field;
 
 extern u8 __heap_base;
-u8 *records_begin, *records_end;
+Index *first_index;
+static Index *index;  // the last one
+u8 *records_end;
 u32 records_count, longest_line;
 u64 lines_bytes;
 
@@ -51,7 +53,8 @@ static u32 field_count, names_length;
 // As it was before the snapshot, should it turn out to be none.
 static struct {
     u8 *records_end;
-    u32 records_count, longest_line, field_count, names_length;
+    Index *index;
+    u32 records_count, longest_line, field_count, names_length, index_count;
     u64 lines_bytes;
     Field fields[MAX_FIELDS];
 } before;
@@ -67,7 +70,10 @@ bool reserve(const u8 *until, u64 more) {
 }
 
 // The most that so many bytes of a body can become: three of them, {} and a comma, are a record.
-static u64 room_for(u32 length) { return ((u64)length / 3 + 1) * (sizeof(Record) + 2) + 4096; }
+// With them comes an address each.
+static u64 room_for(u32 length) {
+    return ((u64)length / 3 + 1) * (sizeof(Record) + 2 + 5) + 2 * sizeof(Index);
+}
 
 static void forget_beginnings(void);
 
@@ -77,7 +83,11 @@ EXPORT(begin) u8 *begin(u32 largest_body, u32 snapshots) {
     ends = (End *)(((uintptr_t)&__heap_base + 15) & ~(uintptr_t)15);
     body = (u8 *)(ends + snapshots);
     if (!reserve((u8 *)ends, (u64)snapshots * sizeof(End) + largest_body + SLACK)) return 0;
-    records_begin = records_end = body + largest_body + SLACK;
+    records_end = body + largest_body + SLACK;
+    first_index = index = (Index *)(((uintptr_t)records_end + 7) & ~(uintptr_t)7);
+    records_end = (u8 *)(index + 1);
+    if (!reserve(records_end, 0)) return 0;
+    index->count = 0;
     records_count = longest_line = 0;
     lines_bytes = 0;
     field_count = names_length = 0;
@@ -85,32 +95,11 @@ EXPORT(begin) u8 *begin(u32 largest_body, u32 snapshots) {
     return body;
 }
 
-// The snapshot in `body`, and behind it what stands in place of each record's closing brace.
-EXPORT(open) bool open(u32 length, u32 end_length, bool repr) {
-    if (!reserve(records_end, room_for(length))) return false;
-    before.records_end = records_end;
-    before.records_count = records_count;
-    before.longest_line = longest_line;
-    before.lines_bytes = lines_bytes;
-    before.field_count = field_count;
-    before.names_length = names_length;
-    memcpy(before.fields, fields, field_count * sizeof(Field));
-
-    ends->length = end_length;
-    memcpy(ends->text, body + length, end_length);
-    end = ends++;
-    body_end = body + length;
-    memset(body_end, 0, SLACK);  // stops every loop
-    at = body;
-    if (is_repr != repr) forget_beginnings();
-    is_repr = repr;
-    is_in_list = false;
-    return true;
-}
-
 // Forgets the snapshot: it is none, or is added record by record.
 EXPORT(undo) void undo(void) {
     records_end = before.records_end;
+    index = before.index;
+    index->count = before.index_count;
     records_count = before.records_count;
     longest_line = before.longest_line;
     lines_bytes = before.lines_bytes;
@@ -120,7 +109,20 @@ EXPORT(undo) void undo(void) {
     forget_beginnings();
 }
 
+// Where the text of the next record goes.
+static u8 *next_text(void) {
+    if (index->count == sizeof index->addresses / sizeof *index->addresses) {
+        index->next = (Index *)(((uintptr_t)records_end + 7) & ~(uintptr_t)7);
+        index = index->next;
+        index->count = 0;
+        records_end = (u8 *)(index + 1);
+    }
+    return records_end + sizeof(Record);
+}
+
+// The text of so many bytes is there, or will be.
 static void add_record(i64 vehicle, u32 length) {
+    index->addresses[index->count++] = (u32)(uintptr_t)records_end;
     Record record = {vehicle, length, (u32)(uintptr_t)end};
     memcpy(records_end, &record, sizeof record);
     records_end += sizeof record + length;
@@ -135,7 +137,7 @@ EXPORT(add) u8 *add(i64 vehicle, u32 length) {
     // What `open` reserved for the rest of the snapshot still lies behind it.
     u64 rest = room_for((u32)(body_end - at));
     if (!reserve(records_end, rest + sizeof(Record) + length)) return 0;
-    u8 *text = records_end + sizeof(Record);
+    u8 *text = next_text();
     add_record(vehicle, length);
     return text;
 }
@@ -499,7 +501,7 @@ static bool begin_field(Beginning *next, bool is_first) {
 // One record from its opening brace; only where all of it is plain anything is kept.
 static bool record(void) {
     struct { u32 field, kind; } seen[MAX_FIELDS];
-    u8 *begin = records_end + sizeof(Record);
+    u8 *begin = next_text();
     bool has_vehicle = false;
     i64 vehicle = NO_VEHICLE;
     u32 count = 0;
@@ -583,6 +585,32 @@ end_of_list:
     at++;
     skip_space();
     return at == body_end ? READ : NOT_READ;
+}
+
+// The snapshot in `body`, and behind it what stands in place of each record's closing brace: begins
+// to read it, as `read` does. NO_MEMORY where it might not fit.
+EXPORT(open) u64 open(u32 length, u32 end_length, bool repr) {
+    if (!reserve(records_end, room_for(length))) return NO_MEMORY;
+    before.records_end = records_end;
+    before.index = index;
+    before.index_count = index->count;
+    before.records_count = records_count;
+    before.longest_line = longest_line;
+    before.lines_bytes = lines_bytes;
+    before.field_count = field_count;
+    before.names_length = names_length;
+    memcpy(before.fields, fields, field_count * sizeof(Field));
+
+    ends->length = end_length;
+    memcpy(ends->text, body + length, end_length);
+    end = ends++;
+    body_end = body + length;
+    memset(body_end, 0, SLACK);  // stops every loop
+    at = body;
+    if (is_repr != repr) forget_beginnings();
+    is_repr = repr;
+    is_in_list = false;
+    return read();
 }
 
 EXPORT(count) u32 count(void) { return records_count; }
