@@ -81,7 +81,8 @@ def test_it_holds_the_code_and_nothing_else() -> None:
         name
         for package in ("tasks", "ops")
         for name in (f"{package}/{file}" for file in files_below(PROJECT / package))
-        if name.endswith((".py", ".sh")) and not name.startswith(("ops/bench/", "ops/local_aws/"))
+        if name.endswith((".py", ".sh", ".wasm"))
+        and not name.startswith(("ops/bench/", "ops/local_aws/"))
     }
     assert names == code | {"luigi.cfg", "requirements.lock", "ops/stack.yaml"}
 

@@ -206,7 +206,7 @@ def test_the_spot_check_reads_by_other_means_than_the_conversion(
         (b"", "is not a manifest"),
         (b"[]", "is not a manifest"),
         (b'{"version": 1}', "is not a manifest"),
-        (b'{"version": 99}', "is of version 99; this program knows 1"),
+        (b'{"version": 99}', "is of version 99; this program knows 2"),
     ],
 )
 def test_a_manifest_that_is_none_is_damage(archive: Archive, data: bytes, why: str) -> None:

@@ -4,7 +4,6 @@ A client begins by reading them: 1.5 MB of JSON, and a look into the folders of 
 see whether there is the one. Promises the same descriptions as botocore's own loader.
 """
 
-import functools
 import os
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -32,9 +31,5 @@ class _Loader(Loader):
 def load_quickly(session: botocore.session.Session) -> None:
     """Have a session that has made no client yet load descriptions in this way."""
     paths = session.get_component("data_loader").search_paths
-    session.register_component("data_loader", _loader_of(tuple(paths)))
-
-
-@functools.cache
-def _loader_of(paths: tuple[str, ...]) -> _Loader:
-    return _Loader(list(paths), file_loader=_Files(), include_default_search_paths=False)
+    loader = _Loader(list(paths), file_loader=_Files(), include_default_search_paths=False)
+    session.register_component("data_loader", loader)
