@@ -1,0 +1,157 @@
+"""All that the page shows, made of what the destination says: sentences, tables, charts' data.
+
+What could be without bound (names, reasons, changes) is cut here, and what is left out is counted.
+"""
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from ops.report import data, words
+from ops.report.charts import COLOURS
+from ops.report.days import LEVELS, Calendar, calendar
+from ops.report.fields import Field, Fields, fields_of
+from ops.report.reading import read
+from ops.report.refusals import reasons
+from ops.report.sizes import Sums, by_year, dollars, sums
+from ops.report.speed import speed
+from ops.report.states import REMEDIES, WeekState, states, strange_weeks
+from ops.report.text import about, money, percent
+from tasks import figures
+from tasks.bustimes.archive import Archive
+from tasks.problem import Problem
+from tasks.weeks import Week, ranges
+
+Values = dict[str, Any]
+
+_MOST_ROWS = 300
+"""Of any table but that of the weeks."""
+_MOST_NAMED = 4
+"""Weeks in a command."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """The template's values, and two sentences for the terminal."""
+
+    values: Values
+    sentences: tuple[str, str]
+
+
+def content(archive: Archive, now: dt.datetime) -> Content:
+    """Everything; raises `Problem` where there is nothing to show."""
+    holdings = read(archive)
+    weeks = states(holdings, now)
+    if not any(one.described for one in weeks):
+        raise Problem(
+            f"There is nothing to report: {holdings.url} has no manifest that can be read. make "
+            "full makes week files and their manifests; check DESTINATION."
+        )
+    total, days, fields = sums("all", weeks), calendar(weeks), fields_of(weeks)
+    pruned = sum(one.prune.bytes for one in weeks if one.prune and one.prune.ended)
+    rows, drawn = data.rows(weeks, fields), data.drawn(fields)
+    headline, state = words.headline(total, weeks[0].week, weeks[-1].week), words.state(weeks)
+    values = {
+        "url": holdings.url,
+        "now": now,
+        "headline": headline,
+        "size_sentence": words.size(total, pruned),
+        "is_fine": all(one.is_fine for one in weeks),
+        "state_sentence": state,
+        "tiles": list(_tiles(weeks, total, pruned, days)),
+        "periods": list(data.periods(weeks)),
+        "records_sentence": words.records(weeks),
+        "money_sentence": words.money_saved(total),
+        "by_year": by_year(weeks),
+        "total": total,
+        "speed": speed(weeks),
+        "speed_sentence": words.speed(speed(weeks), total.weeks),
+        "weeks": rows,
+        "data": data.for_script(rows, drawn, days),
+        "notes": words.notes(weeks, strange_weeks(holdings, now), holdings.unreadable),
+    }
+    values |= _of_days(days) | _of_states(weeks, now)
+    values |= _of_refusals(weeks, holdings.url, total.snapshots) | _of_fields(fields, drawn)
+    return Content(values, (f"{headline}.", state))
+
+
+def _tiles(
+    weeks: list[WeekState], total: Sums, pruned: int, days: Calendar
+) -> Iterator[dict[str, str]]:
+    """The figures to see first."""
+
+    def tile(name: str, figure: str, note: str) -> dict[str, str]:
+        return {"name": name, "figure": figure, "note": note}
+
+    proofs = [one.proof for one in weeks if one.proof is not None and one.proof.share == 1]
+    latest = max((proof.when for proof in proofs), default=None)
+    yield tile("weekly files", f"{total.weeks:,}", f"of {figures.count(len(weeks), 'week')}")
+    yield tile("snapshots", about(total.snapshots), f"{percent(days.share)} of what is due")
+    yield tile("records", about(total.records), f"{total.records_a_snapshot:,.0f} in a snapshot")
+    sizes = f"{figures.size(total.raw_bytes)} → {figures.size(total.bytes)}"
+    yield tile("raw to converted", total.ratio, sizes)
+    raw = f"{money(dollars(pruned))} of raw is gone" if pruned else "once the raw side is pruned"
+    yield tile("saved a month", money(total.saved), raw)
+    when = f"last on {latest:%Y-%m-%d}" if latest else "make verify SHARE=1.0 does it"
+    yield tile("proven in full", f"{len(proofs):,} of {total.weeks:,}", when)
+
+
+def _of_days(days: Calendar) -> Values:
+    used = {level for year in days.years for level in year.cells}
+    return {
+        "calendar": days,
+        "levels": {level: text for level, text in LEVELS.items() if level in used},
+        "calendar_sentence": words.days(days) if days.years else "",
+        "holes": days.holes[:_MOST_ROWS],
+    }
+
+
+def _of_states(weeks: list[WeekState], now: dt.datetime) -> Values:
+    """Weeks that are not as they should be; neighbours of the same state in one row."""
+    findings = []
+    wanting = [one for one in weeks if not one.is_fine]
+    for (state, why), group in groupby(wanting, key=lambda one: (one.state, one.why)):
+        those = [one.week for one in group]
+        findings.append(
+            {
+                "weeks": ranges(those),
+                "state": state,
+                "why": why,
+                "remedy": f"{REMEDIES[state]} {_choice(those)}",
+            }
+        )
+    return {
+        "state_sentences": words.state_details(weeks, now),
+        "findings": findings[:_MOST_ROWS],
+        "findings_left": len(findings) - _MOST_ROWS,
+    }
+
+
+def _choice(weeks: list[Week]) -> str:
+    """These weeks as an option of make."""
+    if len(weeks) > _MOST_NAMED:
+        return f"FROM={weeks[0]} TO={weeks[-1]}"
+    return f"WEEKS={','.join(map(str, weeks))}"
+
+
+def _of_refusals(weeks: list[WeekState], url: str, snapshots: int) -> Values:
+    found = reasons(weeks, url)
+    return {
+        "refused_sentence": words.refused(found, snapshots),
+        "reasons": found[:_MOST_ROWS],
+        "reasons_left": len(found[_MOST_ROWS:]),
+    }
+
+
+def _of_fields(fields: Fields, drawn: list[Field]) -> Values:
+    kinds = {span.kind for field in drawn for span in field.spans}
+    return {
+        "fields_sentence": words.fields(fields),
+        "kinds": {kind: colour for kind, colour in COLOURS.items() if kind in kinds},
+        "fields": fields.fields[:_MOST_ROWS],
+        "fields_left": len(fields.fields) - _MOST_ROWS,
+        "changes": fields.changes[:_MOST_ROWS],
+        "changes_left": len(fields.changes) - _MOST_ROWS,
+    }

@@ -1,0 +1,504 @@
+"""What the report says of an archive, in figures, sentences and markup: no browser needed here."""
+
+import dataclasses
+import datetime as dt
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.report import FILE, report
+from ops.report import page as page_module
+from ops.report.days import Calendar, calendar
+from ops.report.fields import Fields, fields_of
+from ops.report.reading import read
+from ops.report.states import WeekState, states
+from ops.report.text import about, money, percent, shown
+from tasks.bustimes.archive import Archive, convert_week
+from tasks.problem import Problem
+from tasks.settings import load
+from tasks.storage import open_root
+from tasks.weeks import Week, span
+from tests import report_manifests as made_up
+
+WEEK = Week(2021, 45)
+NOW = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
+HOSTILE = "</script><img src=x onerror='document.title=1'>\u202e\x00{{ 7 * 7 }}"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    """An archive that is an empty folder; nothing is where its raw snapshots should be."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return Archive(load(), open_root(str(tmp_path / "nowhere")), open_root(str(folder)))
+
+
+@pytest.fixture
+def out(archive: Archive) -> Path:
+    return Path(archive.destination.url)
+
+
+@pytest.fixture
+def page(archive: Archive, tmp_path: Path) -> Callable[[], str]:
+    """Writes the report, and gives what it is made of."""
+
+    def write() -> str:
+        written = report(archive, str(tmp_path / "page.html"), NOW)
+        return Path(written.place).read_text()
+
+    return write
+
+
+class Elements(HTMLParser):
+    """Every element's name, with its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, list[tuple[str, str | None]]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, attrs))
+
+
+def text_of(html: str) -> str:
+    """What a person reads, and not the scripts and styles."""
+    body = re.sub(r"(?s)<(script|style).*?</\1>", "", html)
+    unescaped = re.sub(r"<[^>]+>", " ", re.sub(r"</?(span|bdi|code)\b[^>]*>", "", body))
+    for name, sign in (
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&#34;", '"'),
+        ("&#39;", "'"),
+        ("&amp;", "&"),
+    ):
+        unescaped = unescaped.replace(name, sign)
+    return re.sub(r"\s+", " ", unescaped)
+
+
+def data_of(html: str) -> Any:
+    """What the page's script works with."""
+    found = re.search(r'(?s)<script type="application/json" id="data">(.*?)</script>', html)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def states_of(archive: Archive, now: dt.datetime = NOW) -> dict[str, WeekState]:
+    return {str(one.week): one for one in states(read(archive), now)}
+
+
+def days_of(archive: Archive) -> Calendar:
+    return calendar(states(read(archive), NOW))
+
+
+def fields_in(archive: Archive) -> Fields:
+    return fields_of(states(read(archive), NOW))
+
+
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_what_was_really_converted_is_reported_without_the_raw_side(
+    place: str,
+    tmp_path: Path,
+    make_snapshots: Callable[..., list[Path]],
+    request: pytest.FixtureRequest,
+) -> None:
+    make_snapshots(tmp_path / "in", "2021-W45", unreadable=1)
+    to = str(tmp_path / "out")
+    if place == "bucket":
+        to = f"{request.getfixturevalue('bucket')}/v2"
+    source, destination = open_root(str(tmp_path / "in")), open_root(to)
+    archive = Archive(load(), source, destination)
+    convert_week(archive, WEEK, "", 1, lambda _listing: lambda _hour: None, print)
+    manifest = archive.manifest(WEEK)
+    assert manifest is not None
+    archive = dataclasses.replace(archive, source=open_root(str(tmp_path / "gone")))
+    written = report(archive, to, NOW)
+    assert written.place == f"{to}/{FILE}"
+    html = destination.read(FILE).decode()
+    text = text_of(html)
+    assert f"{manifest.records:,} records of 12 snapshots in 1 weekly file, 2021-W45" in text
+    assert written.sentences[0].removesuffix(".") in text
+    assert "A full day has 144 snapshots (6 in the usual hour)" in text
+    assert written.sentences[1].startswith("2021-W45 is as it should be. None is proven ")
+    [refused] = manifest.refused
+    assert refused.reason in text
+    assert f"{destination.url}/_refused/2021-W45/{refused.key}" in text
+    [row] = data_of(html)["weeks"]
+    assert (row["records"], row["size"]) == (manifest.records, manifest.output.bytes)
+    archive.list_again()
+    assert list(archive.weeks_written()) == [WEEK]  # a report beside them is no week
+
+
+def test_ten_years_are_written_in_seconds_and_below_two_megabytes(
+    out: Path,
+    page: Callable[[], str],
+    record_property: Callable[[str, object], None],
+) -> None:
+    made_up.write_years(out, Week(2016, 49), Week(2026, 46), old=Week(2017, 10))
+    page_module._library.cache_clear()
+    started = time.perf_counter()
+    html = page()
+    taken = time.perf_counter() - started
+    size = len(html.encode())
+    record_property("report of ten years", f"{taken:.1f} s, {size / 1e6:.2f} MB")
+    assert size < 2_000_000
+    assert len(data_of(html)["weeks"]) == 519
+    text = text_of(html)
+    assert "516 weekly files, 2016-W49 to 2026-W46" in text
+    assert "3 weeks need a look: 3 without a file" in text
+    assert "13 manifests of version 1 (2016-W49 to 2017-W09) have no vehicles" in text
+
+
+def test_however_much_there_is_the_page_stays_small(out: Path, page: Callable[[], str]) -> None:
+    for week in span(Week(2021, 1), Week(2021, 20)):
+        made = made_up.manifest(week)
+        made["fields"] = {f"field {week} {at} {'x' * 900}": {"text": 1} for at in range(2000)}
+        one = {"key": f"raw/{'k' * 900}", "bytes": 1}
+        made["refused"] = [one | {"reason": f"{week} {at} {'r' * 900}"} for at in range(2000)]
+        made_up.write(out, made)
+    html = page()
+    assert len(html) < 5_000_000
+    assert "and 39,700 more" in text_of(html)
+
+
+def test_nothing_that_a_manifest_or_a_name_says_becomes_markup(tmp_path: Path) -> None:
+    out = tmp_path / HOSTILE.replace("/", "").replace("\x00", "")
+    archive = Archive(load(), open_root(str(tmp_path / "nowhere")), open_root(str(out)))
+    made = made_up.manifest(WEEK)
+    made["fields"] = {f"{HOSTILE}field": {f"{HOSTILE}kind": 5}, "half \ud83d": {"text": 1}}
+    refused = {"key": f"raw/{HOSTILE}key", "bytes": 1, "reason": f"{HOSTILE}reason"}
+    made["refused"] = [refused]
+    requests = {"requests": 1, "attempts": 2, "bytes": 3, "seconds": 0.5}
+    requests["retries"] = {f"{HOSTILE}retry": 1}
+    made["conversion"]["requests"] = {f"{HOSTILE}operation": requests}
+    made_up.write(out, made)
+    made_up.write(out, made_up.manifest(WEEK.next))
+    other = made_up.manifest(WEEK.next.next) | {"week": f"{HOSTILE}week"}
+    (out / f"_manifests/{WEEK.next.next}.json").write_text(json.dumps(other))
+    (out / f"{WEEK.next.next}.jsonl.gz").write_bytes(b"")
+    made_up.write_json(out / f"_verified/{HOSTILE.replace('/', '')}.json".replace("\0", ""), {})
+    stale = finding("stale", f"{HOSTILE}why", made["listing_sha256"])
+    keep_findings(out, {str(WEEK): stale, f"{HOSTILE}label": stale})
+    written = report(archive, str(tmp_path / "page.html"), NOW)
+    html = Path(written.place).read_text()
+
+    parser = Elements()
+    parser.feed(html)
+    tags = [tag for tag, _ in parser.seen]
+    assert tags.count("script") == 3
+    assert "img" not in tags
+    names = {name for _, attributes in parser.seen for name, _ in attributes}
+    assert not [name for name in names if name.startswith("on") or name == "src"]
+    text = text_of(html)
+    spelled_out = HOSTILE.replace("\u202e", "\\u202e").replace("\x00", "\\u0000")
+    for what in ("field", "kind", "key", "reason", "retry", "operation", "week", "why"):
+        assert f"{spelled_out}{what}" in text, what
+    assert "half \\ud83d" in text
+    assert "\u202e" not in html
+    assert "\x00" not in html
+
+
+def test_the_page_names_no_address_that_a_browser_would_ask_for(
+    out: Path, page: Callable[[], str]
+) -> None:
+    made_up.write(out, made_up.manifest(WEEK))
+    html = page()
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; script-src 'sha256-")
+    own = re.sub(r"(?s)<script>.*?</script>", "", html)
+    assert "//" not in re.sub(r"(?s)<script type.*?</script>", "", own).replace("s3://", "")
+    assert not re.search(r"url\(|@import|<link(?! rel=\"icon\" href=\"data:)", own)
+
+
+def test_manifests_of_version_1_are_reported_without_what_they_lack(
+    out: Path, page: Callable[[], str]
+) -> None:
+    made_up.write(out, made_up.manifest(WEEK, version=1))
+    html = page()
+    assert set(data_of(html)["charts"]) == {"records", "sizes", "costs"}
+    text = text_of(html)
+    assert "1 manifest of version 1 (2021-W45) has no vehicles, fields and speed" in text
+    assert "No manifest tells fields" in text
+    assert "No manifest tells how long its conversion took" in text
+
+
+def test_states_as_far_as_the_destination_tells_them(archive: Archive, out: Path) -> None:
+    weeks = list(span(Week(2021, 1), Week(2021, 9)))
+    good, unfinished, cut, foreign, none, unreadable, lost, over, pruned = weeks
+    for week in (good, over, pruned):
+        made_up.write(out, made_up.manifest(week))
+    made_up.write(out, made_up.manifest(unfinished), file=False)
+    made_up.write(out, made_up.manifest(cut))
+    (out / f"{cut}.jsonl.gz").write_bytes(b"short")
+    made_up.write(out, made_up.manifest(foreign))
+    (out / f"_manifests/{foreign}.json").write_text(json.dumps(made_up.manifest(good)))
+    made_up.write(out, made_up.manifest(unreadable))
+    (out / f"_manifests/{unreadable}.json").write_text("[" * 200_000)
+    (out / f"{lost}.jsonl.gz").write_bytes(b"?")
+    made_up.write(out, made_up.manifest(over) | {"week_over": False})
+    current = Week.of(NOW)
+    made_up.write(out, made_up.manifest(current) | {"week_over": False})
+    record = {"version": 1, "week": str(pruned), "objects": 10, "bytes": 5, "ended": None}
+    made_up.write_json(
+        out / f"_pruned/{pruned}.json", record | {"began": "2026-11-16T10:00:00+00:00"}
+    )
+    found = states_of(archive)
+    said = {label: (one.state, one.why) for label, one in found.items()}
+    assert said[str(good)] == ("written", "")
+    assert said[str(unfinished)][0] == "missing"
+    assert said[str(cut)][0] == "damaged"
+    assert "has 5 bytes" in said[str(cut)][1]
+    assert said[str(foreign)] == ("damaged", "its manifest is that of 2021-W01")
+    assert said[str(none)][0] == "no file"
+    assert said[str(unreadable)] == ("damaged", "its manifest cannot be read: it is too deep")
+    assert said[str(lost)] == ("damaged", "the file has no manifest")
+    assert said[str(over)] == ("stale", "it was converted before the week was over")
+    assert said[str(current)][0] == "partial"
+    assert found[str(pruned)].prune is not None
+    assert found[str(unfinished)].described is None  # is in no sum
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"records": -1}, "Expected `int` >= 0"),
+        ({"records": "many"}, "Expected `int`, got `str`"),
+        ({"records": 10**30}, "Expected `int` <= "),
+        ({"version": 3}, "Invalid enum value 3"),
+        ({"first_snapshot": "yesterday"}, "Invalid RFC3339"),
+        ({"fields": {"a": {"text": None}}}, "Expected `int`, got `null`"),
+        ({"conversion": {"seconds": float("nan"), "requests": {}}}, "Expected `float`"),
+        ({"hours": [{"hour": "2020-01-01T00", "snapshots": 1, "lines": 1}]}, "is not of the week"),
+    ],
+)
+def test_a_manifest_that_is_none_is_named_and_not_shown(
+    archive: Archive, out: Path, change: dict[str, Any], why: str
+) -> None:
+    made_up.write(out, made_up.manifest(WEEK) | change)
+    found = states_of(archive)[str(WEEK)]
+    assert found.state == "damaged"
+    assert why in found.why
+
+
+def test_proofs_count_for_the_file_that_was_proven(
+    archive: Archive, out: Path, page: Callable[[], str]
+) -> None:
+    whole, part, rewritten, broken = span(WEEK, Week(2021, 48))
+    for week in (whole, part, rewritten, broken):
+        made_up.write(out, made_up.manifest(week))
+    made_up.write_json(out / f"_verified/{whole}.json", made_up.proof(made_up.manifest(whole), 1.0))
+    made_up.write_json(out / f"_verified/{part}.json", made_up.proof(made_up.manifest(part), 0.02))
+    old = made_up.proof(made_up.manifest(rewritten)) | {"sha256": "another"}
+    made_up.write_json(out / f"_verified/{rewritten}.json", old)
+    (out / f"_verified/{broken}.json").write_text("{")
+    found = states_of(archive)
+    assert [one.proof is not None for one in found.values()] == [True, True, False, False]
+    assert [one.was_proven for one in found.values()] == [False, False, True, False]
+    text = text_of(page())
+    assert "1 of 4 are proven record by record, 1 more by a sample; last on 15 November" in text
+    assert "1 week had been verified, but not as the file is now." in text
+    assert f"Could not be read, and left out: _verified/{broken}.json." in text
+
+
+def finding(state: str, why: str = "", listing: str | None = None, day: int = 20) -> Any:
+    """What verify leaves of a week."""
+    when = f"2026-11-{day}T10:00:00Z"
+    return {"state": state, "why": why, "when": when, "listing_sha256": listing}
+
+
+def keep_findings(out: Path, weeks: dict[str, Any]) -> None:
+    made_up.write_json(out / "_verified/findings.json", {"version": 1, "weeks": weeks})
+
+
+def test_what_verify_found_counts_until_the_week_is_written_again(
+    archive: Archive, out: Path, page: Callable[[], str]
+) -> None:
+    good, stale, refreshed, gap, missing, unseen = span(WEEK, Week(2021, 50))
+    for week in (good, stale, refreshed, unseen):
+        made_up.write(out, made_up.manifest(week))
+    listing = {week: made_up.manifest(week)["listing_sha256"] for week in (good, stale)}
+    late = "2 raw snapshots came after it was converted"
+    found = {
+        str(good): finding("some new word", listing=listing[good], day=18),
+        str(stale): finding("stale", late, listing[stale]),
+        str(refreshed): finding("stale", "changed", "before"),
+        str(gap): finding("gap"),
+        str(missing): finding("missing", "60 raw snapshots and no file"),
+    }
+    keep_findings(out, found)
+    states = [one.state for one in states_of(archive).values()]
+    assert states == ["written", "stale", "written", "gap", "missing", "written"]
+    text = text_of(page())
+    assert (
+        "make verify has held 4 of 6 weeks against it, as they are now, between 18 November 2026 "
+        "and 20 November 2026;" in text
+    )
+    assert f"2021-W46 stale {late} make refresh WEEKS=2021-W46" in text
+    assert "2021-W49 missing 60 raw snapshots and no file make full WEEKS=2021-W49" in text
+    assert "Gaps, without a raw snapshot and so without a file: 2021-W48." in text
+    (out / "_verified/findings.json").unlink()
+    assert "it has left no findings here" in text_of(page())
+
+
+def test_days_and_the_hours_without_a_snapshot(archive: Archive, out: Path) -> None:
+    made = made_up.manifest(WEEK)
+    hours = {hour["hour"]: hour for hour in made["hours"]}
+    for hour in range(24):
+        hours.pop(f"2021-11-09T{hour:02}")
+    hours["2021-11-10T00"]["snapshots"] = 0  # and so one hour more
+    hours["2021-11-11T05"]["snapshots"] = 1
+    hours.pop("2021-11-12T05")
+    for hour in range(20):
+        hours.pop(f"2021-11-13T{hour:02}")
+    made["hours"] = list(hours.values())
+    made_up.write(out, made)
+    made_up.write(out, made_up.manifest(Week(2021, 47)))
+    found = days_of(archive)
+    assert found.a_day == 1440
+    [year] = found.years
+    first = (WEEK.monday - year.monday).days
+    expected = [1440, 0, 1380, 1381, 1380, 240, 1440, *[None] * 7, *[1440] * 7]
+    assert year.counts[first : first + 21] == expected
+    assert year.empty_days == [dt.date(2021, 11, 9)]
+    assert year.unknown_days == 7
+    levels = {level: path.count("M") for level, path in year.cells.items()}
+    assert levels == {"full": 9, "most": 3, "few": 1, "none": 1, "unknown": 7}
+    assert [(f"{hole.first:%d %H}", hole.hours) for hole in found.holes] == [
+        ("09 00", 25),
+        ("13 00", 20),
+        ("12 05", 1),
+    ]
+    assert percent(year.share) == percent((9 * 1440 + 1380 + 1381 + 1380 + 240) / (21 * 1440))
+
+
+def test_a_gap_has_days_without_a_snapshot_and_the_last_day_is_due_until_its_last_hour(
+    archive: Archive, out: Path
+) -> None:
+    made = made_up.manifest(WEEK)
+    made_up.write(out, made)
+    last = made_up.manifest(Week(2021, 47)) | {"week_over": False}
+    made_up.write(out, last | {"hours": last["hours"][:30]})
+    keep_findings(out, {"2021-W46": finding("gap")})
+    days = days_of(archive)
+    [year] = days.years
+    assert (len(year.empty_days), year.unknown_days) == (7, 0)
+    assert year.expected == 60 * (14 * 24 + 30)
+    assert {level: path.count("M") for level, path in year.cells.items()} == {"full": 9, "none": 7}
+    assert [hole.hours for hole in days.holes] == [7 * 24]
+
+
+def test_years_are_those_of_iso_weeks(archive: Archive, out: Path) -> None:
+    for week in span(Week(2020, 52), Week(2021, 1)):
+        made_up.write(out, made_up.manifest(week))
+    before, after = days_of(archive).years
+    assert (before.year, before.columns, before.counts[-7:]) == (2020, 53, [1440] * 7)
+    assert (after.year, after.columns, after.monday) == (2021, 52, dt.date(2021, 1, 4))
+    assert [name for name, _ in after.months][:3] == ["Jan", "Feb", "Mar"]
+    assert after.months[0][1] == 0
+
+
+def test_fields_appear_change_and_vanish(archive: Archive, out: Path) -> None:
+    def write(week: Week, **kinds: dict[str, int]) -> None:
+        made_up.write(out, made_up.manifest(week) | {"records": 10, "fields": kinds})
+
+    write(Week(2021, 1), a={"integer": 10}, b={"null": 10}, c={"text": 5})
+    write(Week(2021, 2), a={"integer": 9, "number": 1}, b={"null": 9, "text": 1})
+    made_up.write(out, made_up.manifest(Week(2021, 3), version=1))
+    write(Week(2021, 4), a={"text": 5, "integer": 5}, c={"text": 10}, b={"text": 10})
+    write(Week(2021, 5), c={"text": 10}, b={"text": 10}, d={"list": 10})
+    found = fields_in(archive)
+    assert [field.name for field in found.fields] == ["a", "b", "c", "d"]
+    assert [(str(change.week)[5:], change.name, change.what) for change in found.changes] == [
+        ("W02", "a", "was integer, is number"),
+        ("W02", "b", "was only null, is text"),
+        ("W02", "c", "vanishes"),
+        ("W04", "a", "was number, is mixed"),
+        ("W04", "c", "is back, text"),
+        ("W05", "d", "appears, list"),
+        ("W05", "a", "vanishes"),
+    ]
+    of_a, of_b, of_c, _ = found.fields
+    assert [(span.first.number, span.last.number, span.kind) for span in of_c.spans] == [
+        (1, 1, "text"),
+        (4, 5, "text"),
+    ]
+    assert [span.kind for span in of_a.spans] == ["integer", "number", "mixed"]
+    assert (of_b.null_share, of_b.share) == (19 / 40, 1.0)
+    assert of_c.share == 25 / 30
+    assert (found.weeks_that_tell, found.weeks_that_do_not) == (4, 1)
+
+
+def test_weeks_that_cannot_be_make_no_gap_of_centuries(
+    archive: Archive, out: Path, page: Callable[[], str]
+) -> None:
+    made_up.write(out, made_up.manifest(WEEK))
+    for name in ("0001-W01", "9999-W52"):
+        (out / f"{name}.jsonl.gz").write_bytes(b"")
+    assert list(states_of(archive)) == [str(WEEK)]
+    assert "In the future or long past, and so left out: 0001-W01 and 9999-W52." in text_of(page())
+
+
+def test_where_there_is_nothing_to_report_that_is_one_sentence(
+    archive: Archive, tmp_path: Path
+) -> None:
+    with pytest.raises(Problem, match=r"There is nothing to report: .* make full makes week files"):
+        report(archive, str(tmp_path), NOW)
+
+
+def test_without_the_plotting_library_that_is_one_sentence(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "ops.report.page", raising=False)
+    monkeypatch.delattr("ops.report.page", raising=False)
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(Problem, match=r"needs vl_convert, which is not installed: make report"):
+        report(archive, str(tmp_path), NOW)
+
+
+@pytest.mark.parametrize(
+    ("to", "expected"),
+    [
+        ("", "state/report/report.html"),
+        ("here", "here/report.html"),
+        ("here/", "here/report.html"),
+        ("here/today.html", "here/today.html"),
+    ],
+)
+def test_it_goes_where_it_is_told(
+    archive: Archive,
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    to: str,
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made_up.write(out, made_up.manifest(WEEK))
+    written = report(archive, to, NOW)
+    assert (tmp_path / expected).is_file()
+    assert (tmp_path / written.place).samefile(tmp_path / expected)
+
+
+def test_figures_read_as_people_say_them() -> None:
+    assert [about(value) for value in (999_999, 4_840_000, 1_331_000_000)] == [
+        "999,999",
+        "4.84 million",
+        "1.33 billion",
+    ]
+    assert [percent(share) for share in (0, 0.0001, 0.99999, 1, 1.2)] == [
+        "0 %",
+        "0.0 %",
+        "99.9 %",
+        "100 %",
+        "120 %",
+    ]
+    assert [money(dollars) for dollars in (0, 0.004, 19.196)] == ["$0.00", "<$0.01", "$19.20"]
+    assert shown("a" * 400).endswith("a…")
+    assert shown("tab\there\u2028") == "tab\\u0009here\\u2028"
