@@ -25,6 +25,7 @@ from tasks.bustimes.snapshot import key_of
 from tasks.settings import load
 from tasks.storage import open_root
 from tasks.weeks import Week
+from tests.archives import archive_in, same_in_every_run
 from tests.conftest import PROJECT
 from tests.gate import DEADLINE_SECONDS, Gate
 
@@ -142,13 +143,13 @@ class Place:
     environment: dict[str, str]
 
     def files(self) -> dict[str, bytes]:
-        """Everything at the destination, hidden files included."""
+        """Everything at the destination, hidden files included, that is the same in every run."""
         if not self.destination.startswith("s3://"):
             folder = Path(self.destination)
-            paths = [path for path in folder.rglob("*") if path.is_file()]
-            return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+            return archive_in(folder)
         objects = self._bucket.objects.filter(Prefix="v2/")
-        return {one.key.removeprefix("v2/"): one.get()["Body"].read() for one in objects}
+        files = {one.key.removeprefix("v2/"): one.get()["Body"].read() for one in objects}
+        return same_in_every_run(files)
 
     def week_file(self, week: Week = WEEK) -> bytes | None:
         return self.files().get(f"{week}.jsonl.gz")

@@ -8,6 +8,7 @@ from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import ListedSnapshot
 from tasks.settings import PROJECT
 from tasks.storage.address import Credentials
+from tasks.storage.traffic import Traffic
 from tasks.workers import Program, in_order
 
 
@@ -16,9 +17,12 @@ def convert_hours(
     setup: Setup,
     processes: int,
     credentials: Callable[[], Credentials | None],
-) -> Generator[ConvertedHour]:
-    """The converted hours, in the order of `hours`; raises as `tasks.workers.in_order` does."""
-    program: Program[Setup, Job, ConvertedHour] = Program(
+) -> Generator[tuple[ConvertedHour, Traffic]]:
+    """The converted hours, in the order of `hours`, each with what fetching it came to.
+
+    Raises as `tasks.workers.in_order` does.
+    """
+    program: Program[Setup, Job, tuple[ConvertedHour, Traffic]] = Program(
         "tasks.bustimes.converter", "A converter process", PROJECT
     )
     jobs = (Job(hour, credentials()) for hour in hours)

@@ -17,6 +17,7 @@ from tasks.problem import Problem
 from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.bulk import BulkReader
 from tasks.storage.listed import CredentialsExpired
+from tasks.storage.traffic import Traffic
 from tasks.workers import OutOfDate, serve
 
 
@@ -47,19 +48,20 @@ class Converter:
         self._setup = setup
         self._reader = BulkReader(setup.source, setup.reads_at_once)
 
-    def fetch(self, job: Job) -> list[bytes]:
+    def fetch(self, job: Job) -> tuple[list[bytes], Traffic]:
         """The bodies of the hour's snapshots, but for those that are too large, which are kept."""
         wanted = [one.stored for one in job.snapshots if not self._is_too_large(one)]
         try:
             for snapshot in job.snapshots:
                 if self._is_too_large(snapshot):
                     self._keep_large(snapshot, job.credentials)
-            return self._reader.read(wanted, job.credentials)
+            return self._reader.read(wanted, job.credentials), self._reader.traffic()
         except CredentialsExpired as error:
             raise OutOfDate(str(error)) from None
 
-    def work(self, job: Job, bodies: list[bytes]) -> ConvertedHour:
-        """The converted hour; takes the bodies out of the list as it goes."""
+    def work(self, job: Job, fetched: tuple[list[bytes], Traffic]) -> tuple[ConvertedHour, Traffic]:
+        """The converted hour, and what fetching it came to; takes the bodies out of their list."""
+        bodies, traffic = fetched
         try:
             hour = convert(
                 self._one_by_one(job, bodies),
@@ -75,7 +77,7 @@ class Converter:
                 f"The snapshots of {hour_of} UTC take more memory than there is. Set processes or "
                 "workers lower, or use a larger machine; nothing was written, run it again."
             ) from None
-        return self._with_large(hour, job)
+        return self._with_large(hour, job), traffic
 
     def _one_by_one(
         self, job: Job, bodies: list[bytes]
@@ -95,11 +97,13 @@ class Converter:
         large = [one.stored for one in job.snapshots if self._is_too_large(one)]
         if not large:
             return hour
+        known = iter(hour.records)
         limit = self._setup.max_snapshot_bytes >> 20
         reason = "it is {:,.1f} MB long, and max_snapshot_mb is {}"
         return replace(
             hour,
             snapshots=hour.snapshots + len(large),
+            records=[None if self._is_too_large(one) else next(known) for one in job.snapshots],
             raw_bytes=hour.raw_bytes + sum(one.size for one in large),
             refused=sorted(
                 [

@@ -40,8 +40,9 @@ class ConvertedHour:
     """One hour's gzip member and what is in it; `member` is empty where there are no lines.
 
     `refused` holds (key, reason) of each body that is no snapshot; `tokenized` counts records
-    that needed more than the kernel; `vehicles` holds each vehicle once. `fields` holds the first
-    few hundred names that the records have: whoever makes up names can make up millions.
+    that needed more than the kernel; `records` holds how many each snapshot has, in their order,
+    None for a refused one; `vehicles` holds each vehicle once. `fields` holds the first few hundred
+    names that the records have: whoever makes up names can make up millions.
     """
 
     member: bytes
@@ -51,6 +52,7 @@ class ConvertedHour:
     raw_bytes: int
     refused: list[tuple[str, str]]
     tokenized: int
+    records: list[int | None] = field(default_factory=list)
     vehicles: list[VehicleKey] = field(default_factory=list)
     fields: Fields = field(default_factory=dict)
 
@@ -75,16 +77,18 @@ def convert(
     """
     reader = _Reader(using or kernel(), count, largest)
     refused: list[tuple[str, str]] = []
-    raw_bytes = seen = 0
+    places: list[int | None] = []  # of each among those that the kernel has opened
+    raw_bytes = 0
     for key, time, body in snapshots:
-        seen += 1
         raw_bytes += len(body)
         try:
-            reader.read(body, line_end(time))
+            places.append(reader.read(body, line_end(time)))
         except Refused as reason:
             refused.append((key, str(reason)))
+            places.append(None)
             on_refused(key, body)
     vehicles = reader.sort(by_vehicle=order == "vehicle")
+    counts = [*reader.kernel.records_of_snapshots(), 0]
     lines, size = reader.kernel.records, reader.kernel.lines_bytes
     member = b""
     if lines and level == BY_LINES:
@@ -96,10 +100,11 @@ def convert(
         member=member,
         lines=lines,
         uncompressed_bytes=size,
-        snapshots=seen,
+        snapshots=len(places),
         raw_bytes=raw_bytes,
         refused=refused,
         tokenized=reader.tokenized,
+        records=[None if place is None else counts[place] for place in places],
         vehicles=vehicles,
         fields=reader.fields(),
     )
@@ -116,20 +121,25 @@ class _Reader:
     def __init__(self, empty: Kernel, snapshots: int, largest: int) -> None:
         self.kernel = empty
         self.tokenized = 0
+        self._opened = 0
         self._fields = _FieldCounts()
         self._others: list[tuple[int, VehicleKey]] = []  # address of the record, vehicle
         self._same: dict[VehicleKey, VehicleKey] = {}  # of equal ones, one is enough
         self.kernel.begin(largest, snapshots)
 
-    def read(self, body: bytes, end: bytes) -> None:
-        """Add a snapshot's records; raises `Refused`."""
+    def read(self, body: bytes, end: bytes) -> int:
+        """Add a snapshot's records; raises `Refused`.
+
+        Returns its place among those that have any, -1 where it has none.
+        """
         text = snapshot.text_of(body)
         if text is None:
-            return
+            return -1
         is_repr = not snapshot.looks_like_json(text)
         if not snapshot.is_utf8(text):
             snapshot.read_records(body)  # says where
         status = self.kernel.open(text, end, is_repr)
+        self._opened += 1
         odd = _FieldCounts()
         others = len(self._others)
         while status == ODD:
@@ -149,6 +159,7 @@ class _Reader:
                 self._add(*record, odd)
         self.tokenized += odd.records
         self._fields.add(odd)
+        return self._opened - 1
 
     def sort(self, by_vehicle: bool) -> list[VehicleKey]:
         """Put the records in order: whole numbers first, then all other kinds of vehicle."""

@@ -2,10 +2,11 @@
 
 The spool is a folder on this machine, with a folder for each destination and in it one for each
 week under way. `finish` leaves there a complete week file with its manifest beside it, which is
-written last and so means "complete"; `publish` sends refused objects, the manifest and the week
-file, in this order, and clears the week's folder only when the destination has confirmed them. A
-crash anywhere leaves either nothing that counts, or a finished week that the next run publishes
-without converting again. A week is worked on under a lock, by one process of a machine at a time.
+written last and so means "complete"; `publish` sends refused objects, the inventory, the manifest
+and the week file, in this order, and clears the week's folder only when the destination has
+confirmed them. A crash anywhere leaves either nothing that counts, or a finished week that the next
+run publishes without converting again. A week is worked on under a lock, by one process of a
+machine at a time.
 """
 
 import contextlib
@@ -14,23 +15,33 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.bustimes import inventory
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.conversion import convert_hours
 from tasks.bustimes.converter import Setup
 from tasks.bustimes.disk import explained
 from tasks.bustimes.listing import Listing
-from tasks.bustimes.manifest import HourOfFile, Manifest, OutputFile, RefusedSnapshot
+from tasks.bustimes.manifest import (
+    Conversion,
+    HourOfFile,
+    Manifest,
+    OutputFile,
+    RefusedSnapshot,
+)
+from tasks.bustimes.snapshot import MISSING, VehicleKey
 from tasks.compression import gzip_member
 from tasks.problem import Problem
 from tasks.settings import Settings
 from tasks.storage import Overtaken, Root
 from tasks.storage.checksum import RunningChecksum, parts_of
 from tasks.storage.folder import sync_to_disk
+from tasks.storage.traffic import Traffic
 from tasks.weeks import Week
 
 if TYPE_CHECKING:
@@ -98,6 +109,10 @@ class SpooledWeek:
         return self.folder / "manifest.json"
 
     @property
+    def inventory_file(self) -> Path:
+        return self.folder / "inventory.tsv.gz"
+
+    @property
     def refused_folder(self) -> Path:
         return self.folder / "refused"
 
@@ -158,6 +173,7 @@ def finish(
 
     `listing` must not be empty. Raises `Problem`; then nothing in the folder counts as finished.
     """
+    began = time.monotonic()
     with explained(spooled.folder):
         spooled.clear()
         spooled.refused_folder.mkdir(parents=True)
@@ -174,15 +190,16 @@ def finish(
         names = [hour[0].time.strftime(manifests.HOUR_FORMAT) for hour in hours]
         writer = _WeekWriter(spooled.file)
         with contextlib.closing(converted), writer:
-            for name, hour in zip(names, converted, strict=True):
-                writer.write(name, hour)
+            for name, (hour, traffic) in zip(names, converted, strict=True):
+                writer.write(name, hour, traffic)
                 on_hour(hour)
             if not writer.lines:
                 writer.write_empty(settings.compression_level)
-        manifest = _describe(listing, week_over, settings, writer)
+        spooled.inventory_file.write_bytes(inventory.to_bytes(listing, writer.records))
+        manifest = _describe(listing, week_over, settings, writer, time.monotonic() - began)
         hidden = spooled.manifest_file.with_suffix(".tmp")
         hidden.write_bytes(manifest.to_bytes())
-        for path in (spooled.file, hidden):
+        for path in (spooled.file, spooled.inventory_file, hidden):
             sync_to_disk(path)
         hidden.replace(spooled.manifest_file)
         sync_to_disk(spooled.folder)
@@ -202,6 +219,9 @@ def publish(spooled: SpooledWeek, destination: Root, expected_etag: str) -> Mani
         for refused in manifest.refused:
             kept = spooled.refused_folder / refused.key
             destination.write_file(manifests.refused_key_of(spooled.week, refused.key), kept)
+        if spooled.inventory_file.exists():  # none in what an older version left here
+            inventory_key = inventory.key_of(spooled.week, manifest.listing_sha256)
+            destination.write_file(inventory_key, spooled.inventory_file)
         file, key = manifests.file_of(spooled.week), manifests.key_of(spooled.week)
         # Of the week file to replace, of a run that was killed, or of one that is at it as well.
         earlier, etag = _stored(destination, key)
@@ -241,6 +261,10 @@ class _WeekWriter:
         self.tokenized = 0
         self.hours: list[HourOfFile] = []
         self.refused: list[tuple[str, str]] = []
+        self.records: list[int | None] = []
+        self.vehicles: set[VehicleKey] = set()
+        self.fields: dict[str, dict[str, int]] = {}
+        self.traffic = Traffic()
 
     def __enter__(self) -> "_WeekWriter":
         self._file = self._path.open("wb")
@@ -249,7 +273,7 @@ class _WeekWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def write(self, name: str, hour: "ConvertedHour") -> None:
+    def write(self, name: str, hour: "ConvertedHour", traffic: Traffic) -> None:
         self._append(hour.member)
         self.hours.append(
             HourOfFile(
@@ -258,12 +282,20 @@ class _WeekWriter:
                 lines=hour.lines,
                 offset=self._offset - len(hour.member),
                 bytes=len(hour.member),
+                raw_bytes=hour.raw_bytes,
             )
         )
         self.lines += hour.lines
         self.uncompressed_bytes += hour.uncompressed_bytes
         self.tokenized += hour.tokenized
         self.refused += hour.refused
+        self.records += hour.records
+        self.vehicles.update(hour.vehicles)
+        for field, kinds in hour.fields.items():
+            counts = self.fields.setdefault(field, {})
+            for kind, times in kinds.items():
+                counts[kind] = counts.get(kind, 0) + times
+        self.traffic += traffic
 
     def write_empty(self, level: int) -> None:
         """Even a week of empty snapshots only is a gzip file."""
@@ -287,7 +319,7 @@ class _WeekWriter:
 
 
 def _describe(
-    listing: Listing, week_over: bool, settings: Settings, writer: _WeekWriter
+    listing: Listing, week_over: bool, settings: Settings, writer: _WeekWriter, seconds: float
 ) -> Manifest:
     size_of = {one.stored.key: one.stored.size for one in listing.snapshots}
     return Manifest(
@@ -305,4 +337,9 @@ def _describe(
         refused=[RefusedSnapshot(key, size_of[key], reason) for key, reason in writer.refused],
         output=writer.output(),
         hours=writer.hours,
+        vehicles=len(writer.vehicles - {MISSING}),
+        fields=writer.fields,
+        conversion=Conversion(
+            round(seconds, 3), {"GET": writer.traffic} if writer.traffic.requests else {}
+        ),
     )

@@ -29,10 +29,11 @@ BEHIND_ALL_NUMBERS = 1 << 62
 NO_VEHICLE = 3 << 61
 """What the kernel orders records by that have no vehicle, or null for it."""
 
-LONGEST_LINE_END = 60
+LONGEST_LINE_END = 56
 """What `Kernel.open` can put in place of a closing brace, in bytes."""
 
 _FIELD_BYTES = 4 * (2 + len(KINDS))
+_END_BYTES = 64  # of a line's end and what is kept with it; how many records have it comes first
 _RECORD_BYTES = 16  # before a record's text; the first eight are its vehicle
 _ADDED_TO_VEHICLES = 1 << 63
 
@@ -58,14 +59,15 @@ class Kernel:
             for name, function in exports.items()
             if isinstance(function, wasmtime.Func)
         }
-        self._body = self._largest_body = self._snapshots_left = 0
+        self._body = self._largest_body = self._snapshots = self._snapshots_left = 0
         self._odd = (0, 0)
 
     def begin(self, largest_body: int, snapshots: int) -> None:
         """Start an hour of so many snapshots; what was left of the last one is gone."""
         self._snapshots_left = 0
         self._body = self._needed("begin", largest_body + 64, snapshots)
-        self._largest_body, self._snapshots_left = largest_body, snapshots
+        self._largest_body = largest_body
+        self._snapshots = self._snapshots_left = snapshots
 
     def open(self, body: bytes, line_end: bytes, is_repr: bool) -> int:
         """Begin to `read` the next snapshot, UTF-8; `line_end` replaces records' closing braces.
@@ -120,6 +122,12 @@ class Kernel:
     def lines(self) -> bytes:
         """The lines as they are."""
         return self._read(self._needed("lines"), self.lines_bytes)
+
+    def records_of_snapshots(self) -> list[int]:
+        """How many records each snapshot has that was opened, in their order."""
+        opened = self._snapshots - self._snapshots_left
+        table = self._read(self._call("ends_at"), opened * _END_BYTES)
+        return list(memoryview(table).cast("I")[:: _END_BYTES // 4])
 
     @property
     def records(self) -> int:

@@ -55,8 +55,9 @@ typedef struct __attribute__((packed)) {
 
 // What every line of one snapshot ends with.
 typedef struct {
+    u32 records;  // of the snapshot
     u32 length;
-    u8 text[60];
+    u8 text[56];
 } End;
 
 // All records of the hour lie here, in the order of time, with this between some of them: their

@@ -32,7 +32,7 @@ u64 lines_bytes;
 static u8 *body, *body_end, *at;  // `at` is always at the next byte to look at
 static u8 *out;                   // where the next byte of the record goes
 static bool is_repr;
-static End *ends, *end;  // the next free one; that of this snapshot
+static End *first_end, *ends, *end;  // of all snapshots; the next free one; that of this snapshot
 static bool is_in_list;
 static bool has_escape;  // in the string just read
 
@@ -80,7 +80,7 @@ static void forget_beginnings(void);
 // ---- the hour
 
 EXPORT(begin) u8 *begin(u32 largest_body, u32 snapshots) {
-    ends = (End *)(((uintptr_t)&__heap_base + 15) & ~(uintptr_t)15);
+    first_end = ends = (End *)(((uintptr_t)&__heap_base + 15) & ~(uintptr_t)15);
     body = (u8 *)(ends + snapshots);
     if (!reserve((u8 *)ends, (u64)snapshots * sizeof(End) + largest_body + SLACK)) return 0;
     records_end = body + largest_body + SLACK;
@@ -107,6 +107,7 @@ EXPORT(undo) void undo(void) {
     names_length = before.names_length;
     memcpy(fields, before.fields, field_count * sizeof(Field));
     forget_beginnings();
+    end->records = 0;
 }
 
 // Where the text of the next record goes.
@@ -127,6 +128,7 @@ static void add_record(i64 vehicle, u32 length) {
     memcpy(records_end, &record, sizeof record);
     records_end += sizeof record + length;
     records_count++;
+    end->records++;
     u32 line = length + end->length - (length == 1);  // no comma after an only brace
     lines_bytes += line;
     if (line > longest_line) longest_line = line;
@@ -601,6 +603,7 @@ EXPORT(open) u64 open(u32 length, u32 end_length, bool repr) {
     before.names_length = names_length;
     memcpy(before.fields, fields, field_count * sizeof(Field));
 
+    ends->records = 0;
     ends->length = end_length;
     memcpy(ends->text, body + length, end_length);
     end = ends++;
@@ -613,5 +616,6 @@ EXPORT(open) u64 open(u32 length, u32 end_length, bool repr) {
     return read();
 }
 
+EXPORT(ends_at) End *ends_at(void) { return first_end; }
 EXPORT(count) u32 count(void) { return records_count; }
 EXPORT(size_of_lines) u64 size_of_lines(void) { return lines_bytes; }

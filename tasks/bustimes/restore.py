@@ -1,0 +1,209 @@
+"""Week files back to raw snapshots: what a pruned archive gives in place of the heap.
+
+Each snapshot is written under its own raw name as a JSON list of exactly the records that its
+original held, in the archive's order; an empty one is an empty list; one that was refused comes
+back byte for byte. Converting what was restored gives the same week file again. Nothing that is in
+the way is overwritten: what is there already must be the same. Reads the archive, never the raw
+side.
+"""
+
+import datetime as dt
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from tasks.bustimes import inventory
+from tasks.bustimes import manifest as manifests
+from tasks.bustimes.archive import Archive
+from tasks.bustimes.hour import line_end
+from tasks.bustimes.inventory import Entry
+from tasks.bustimes.manifest import HourOfFile, Manifest
+from tasks.bustimes.snapshot import key_of, time_of
+from tasks.compression import gunzip
+from tasks.problem import Problem
+from tasks.storage import Overtaken, Root
+from tasks.weeks import Week
+
+_WRITES_AT_ONCE = 16
+_TIME_BEGINS = b',"snapshot_time":"'
+_ONLY_TIME_BEGINS = b'{"snapshot_time":"'
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was written: `merged` counts snapshots that came back inside one of the same second."""
+
+    snapshots: int
+    records: int
+    bytes: int
+    refused: int
+    merged: int
+    knows_names: bool
+    """Whether the week has an inventory; without, empty snapshots are not known."""
+
+
+def restore(
+    archive: Archive,
+    week: Week,
+    to: Root,
+    only: str = "",
+    on_snapshot: Callable[[int], object] = int,
+) -> Restored:
+    """Write a week's snapshots below `to`, or only one: its key or its time, ISO 8601 in UTC.
+
+    `on_snapshot` is called with 1 for each. Raises `Problem` where the week is not in the archive,
+    the file is damaged or the snapshot is none of the week's.
+    """
+    manifest = archive.manifest(week)
+    if manifest is None:
+        raise Problem(f"{week} is not in the archive at {archive.destination.url}.")
+    entries = _entries(archive, week, manifest)
+    wanted = _wanted(only, week, entries) if only else None
+    records = size = refused = merged = written = 0
+    to.check_writable()
+    with ThreadPoolExecutor(_WRITES_AT_ONCE) as threads:
+        for hour in manifest.hours:
+            if wanted is not None and hour.hour != wanted.strftime(manifests.HOUR_FORMAT):
+                continue
+            bodies = list(_bodies(archive, week, hour, entries))
+            chosen = [one for one in bodies if wanted is None or time_of(one.key) == wanted]
+            for _ in threads.map(lambda one: _write(to, one), chosen):
+                on_snapshot(1)
+            written += len(chosen)
+            records += sum(one.records for one in chosen)
+            size += sum(len(one.data) for one in chosen)
+            refused += sum(one.is_refused for one in chosen)
+            merged += sum(one.is_merged for one in chosen)
+    return Restored(written, records, size, refused, merged, knows_names=entries is not None)
+
+
+def snapshots_to_restore(archive: Archive, week: Week) -> int:
+    """How many snapshots a week has, for a progress bar."""
+    manifest = archive.manifest(week)
+    return manifest.snapshots if manifest is not None else 0
+
+
+@dataclass(frozen=True)
+class _Body:
+    key: str
+    data: bytes
+    records: int
+    is_refused: bool = False
+    is_merged: bool = False
+
+
+_Entries = dict[str, list[Entry]]
+"""The snapshots of each hour, in time order."""
+
+
+def _entries(archive: Archive, week: Week, manifest: Manifest) -> _Entries | None:
+    """What the inventory tells, by hour; None for a week that was written before there were any."""
+    key = inventory.key_of(week, manifest.listing_sha256)
+    if archive.destination.find(key) is None:
+        return None
+    name = f"{archive.destination.url}/{key}"
+    found: _Entries = defaultdict(list)
+    for entry in inventory.from_bytes(archive.destination.read(key), manifest.listing_sha256, name):
+        time = time_of(entry.key)
+        assert time is not None  # the fingerprint is that of a listing of snapshots
+        found[time.strftime(manifests.HOUR_FORMAT)].append(entry)
+    return found
+
+
+def _wanted(only: str, week: Week, entries: _Entries | None) -> dt.datetime:
+    """The time of the one snapshot that is asked for."""
+    time = time_of(only) or time_of(f"raw/{only}")
+    if time is None:
+        try:
+            time = dt.datetime.fromisoformat(only)
+        except ValueError:
+            raise Problem(
+                f"{only!r} is no snapshot: write its key, such as {key_of(week.start)}, or its "
+                f"time in UTC, such as {week.start:%Y-%m-%dT%H:%M:%S}."
+            ) from None
+        time = time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
+    known = [] if entries is None else entries.get(time.strftime(manifests.HOUR_FORMAT), [])
+    is_known = entries is None or any(time_of(one.key) == time for one in known)
+    if Week.of(time) != week or not is_known:
+        raise Problem(f"{week} has no snapshot of {time:%Y-%m-%d %H:%M:%S} UTC.")
+    return time
+
+
+def _bodies(
+    archive: Archive, week: Week, hour: HourOfFile, entries: _Entries | None
+) -> Iterator[_Body]:
+    """Every snapshot of an hour."""
+    records_of = _records_by_time(archive, week, hour)
+    if entries is None:
+        for moment, records in sorted(records_of.items()):
+            yield _Body(key_of(moment), _list_of(records), len(records))
+        return
+    left = 0
+    for entry in entries[hour.hour]:
+        if entry.records is None:
+            kept = archive.destination.read(manifests.refused_key_of(week, entry.key))
+            yield _Body(entry.key, kept, 0, is_refused=True)
+            continue
+        time = time_of(entry.key)
+        assert time is not None
+        records = records_of.pop(time, [])
+        left += len(records) - entry.records
+        # Of several in one second the first gets all records, which the lines do not tell apart.
+        merged = entry.records > 0 and not records
+        yield _Body(entry.key, _list_of(records), len(records), is_merged=merged)
+    if left or records_of:
+        raise Problem(
+            f"{archive.destination.url}/{manifests.file_of(week)}: the hour {hour.hour} does not "
+            f"hold the records that its inventory promises. make verify DEEP=1 WEEKS={week} tells "
+            "more."
+        )
+
+
+def _records_by_time(
+    archive: Archive, week: Week, hour: HourOfFile
+) -> dict[dt.datetime, list[bytes]]:
+    """The records of an hour, without what the archive added, by their snapshot's time."""
+    file = manifests.file_of(week)
+    found: defaultdict[dt.datetime, list[bytes]] = defaultdict(list)
+    if not hour.bytes:
+        return found
+    try:
+        text = b"".join(gunzip([archive.destination.read(file, hour.offset, hour.bytes)]))
+        for line in text.splitlines(keepends=True):
+            time, record = _parted(line)
+            found[time].append(record)
+    except (zlib.error, ValueError) as error:
+        raise Problem(
+            f"{archive.destination.url}/{file}: the hour {hour.hour} is damaged ({error}). "
+            f"make verify DEEP=1 WEEKS={week} tells more."
+        ) from None
+    return found
+
+
+def _parted(line: bytes) -> tuple[dt.datetime, bytes]:
+    """A line's snapshot_time, and its record as it was before that was added."""
+    at = line.rfind(_TIME_BEGINS)
+    begins = _TIME_BEGINS if at > 0 else _ONLY_TIME_BEGINS
+    at = max(at, 0)
+    time = dt.datetime.fromisoformat(line[at + len(begins) : -3].decode())
+    record = line[:at] + b"}" if at else b"{}"
+    end = line_end(time)
+    if line != (record[:-1] + end if at else b"{" + end[1:]):
+        raise ValueError("a line does not end in its snapshot_time")
+    return time, record
+
+
+def _list_of(records: list[bytes]) -> bytes:
+    return b"[" + b",".join(records) + b"]"
+
+
+def _write(to: Root, body: _Body) -> None:
+    try:
+        to.write(body.key, body.data, expected_etag="")
+    except Overtaken:
+        raise Problem(
+            f"{to.url}/{body.key} is there already and is something else; nothing is overwritten. "
+            "Restore to an empty place."
+        ) from None
