@@ -1,0 +1,86 @@
+"""One checking process: hours of week files in, what is wrong with them out.
+
+Started by `tasks.bustimes.verify.deep`; how it is told what to do, and how it ends, `tasks.workers`
+knows. It fetches the raw snapshots to compare an hour with while it reads another one, and holds
+two hours in memory at most.
+"""
+
+import gc
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from tasks.bustimes.listing import ListedSnapshot
+from tasks.bustimes.manifest import HourOfFile
+from tasks.bustimes.verify.hour_reader import HourRead, read_hour
+from tasks.bustimes.verify.share import Comparison, compare, time_in_line
+from tasks.storage.address import BulkSource, Credentials
+from tasks.storage.bulk import BulkReader
+from tasks.storage.listed import CredentialsExpired
+from tasks.workers import OutOfDate, serve
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What holds for all hours; the first message. `source` is None where nothing is compared."""
+
+    source: BulkSource | None
+    reads_at_once: int
+
+
+@dataclass(frozen=True)
+class HourJob:
+    """One hour: its gzip member, and what its manifest promises of it; every later message.
+
+    `times` are those of its readable snapshots, or None where nobody knows; `compared` are those to
+    hold against it, all that there are of each time.
+    """
+
+    hour: HourOfFile
+    member: bytes
+    order: str
+    times: frozenset[bytes] | None
+    compared: list[ListedSnapshot] = field(default_factory=list)
+    credentials: Credentials | None = None
+
+
+@dataclass(frozen=True)
+class HourChecked:
+    """What was found in an hour, without its lines."""
+
+    read: HourRead
+    comparison: Comparison
+    raw_bytes: int
+
+
+class Checker:
+    """What the process does; see `tasks.workers.Work`."""
+
+    def __init__(self, setup: Setup) -> None:
+        gc.disable()  # nothing here goes round in circles, and much is made
+        self._reader = BulkReader(setup.source, setup.reads_at_once) if setup.source else None
+
+    def fetch(self, job: HourJob) -> list[bytes]:
+        if self._reader is None or not job.compared:
+            return []
+        try:
+            return self._reader.read([one.stored for one in job.compared], job.credentials)
+        except CredentialsExpired as error:
+            raise OutOfDate(str(error)) from None
+
+    def work(self, job: HourJob, bodies: list[bytes]) -> HourChecked:
+        return check_hour(job, bodies)
+
+
+def check_hour(job: HourJob, bodies: list[bytes]) -> HourChecked:
+    """Read an hour, and hold the `compared` snapshots of the job, of these bodies, against it."""
+    keep = {time_in_line(one) for one in job.compared}
+    read = read_hour(job.member, job.hour.hour, job.hour.lines, job.order, job.times, keep)
+    comparison = Comparison()
+    if not read.fault:
+        comparison = compare(read.kept, zip(job.compared, bodies, strict=True))
+    read.kept = {}
+    return HourChecked(read, comparison, sum(map(len, bodies)))
+
+
+def main() -> NoReturn:
+    serve(Checker)

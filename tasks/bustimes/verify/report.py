@@ -1,0 +1,114 @@
+"""Everything that verify found, and the lines to print."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tasks import figures
+from tasks.bustimes.verify.states import (
+    DAMAGED,
+    GAP,
+    GOOD,
+    MISSING,
+    PARTIAL,
+    PRUNED,
+    RAW_GONE,
+    STALE,
+    WeekCheck,
+)
+from tasks.weeks import Week, ranges
+
+_DETAILS = 5
+
+
+@dataclass
+class Report:
+    """Everything verify found, and `lines` to print.
+
+    `share` is what was asked for of each week's raw snapshots, 0 where it was a few at random.
+    """
+
+    source: str
+    destination: str
+    checks: list[WeekCheck]
+    deep: bool
+    share: float = 0.0
+    seed: int = 0
+    spot_checked: int = 0
+    spot_records: int = 0
+    recorded: list[Week] = field(default_factory=list)
+    """Weeks that are good with this share, and on record as such."""
+    not_kept: str = ""
+    """Why a record could not be written."""
+
+    @property
+    def is_fine(self) -> bool:
+        return all(check.is_fine for check in self.checks)
+
+    def of(self, state: str) -> list[Week]:
+        return [check.week for check in self.checks if check.state == state]
+
+    def lines(self) -> Iterator[str]:
+        yield f"archive    {self.destination}, from {self.source}"
+        yield f"weeks      {self._weeks()}"
+        yield from self._figures()
+        depth = "every byte and line" if self.deep else "listing, size and checksum"
+        yield f"checked    {depth} of every week; {self._compared()} against the raw side"
+        if self.recorded and self.share == 1:
+            weeks = ranges(self.recorded)
+            yield f"proven     {weeks}, by every raw snapshot: recorded in _verified/"
+        elif self.recorded:
+            yield f"recorded   {ranges(self.recorded)}: in _verified/, with this share"
+        if self.not_kept:
+            yield f"not kept   {self.not_kept}"
+        gaps = self.of(GAP)
+        if gaps:
+            yield f"gaps       {ranges(gaps)}: no raw snapshots, so no file"
+        if pruned := self.of(PRUNED):
+            yield f"pruned     {ranges(pruned)}: the week files stand for their raw snapshots"
+        for check in self.checks:
+            if not check.is_fine:
+                yield f"{check.state:10} {check.week}: {check.why}. {check.remedy}"
+            elif check.details:
+                yield f"{check.state:10} {check.week}:"
+            yield from (f"{'':11}{detail}" for detail in check.details[:_DETAILS])
+            if len(check.details) > _DETAILS:
+                yield f"{'':11}and {len(check.details) - _DETAILS:,} more"
+        bad = sum(not check.is_fine for check in self.checks)
+        yield (
+            "Complete and correct."
+            if not bad
+            else f"Not as it should be: {bad:,} of {figures.count(len(self.checks), 'week')}."
+        )
+
+    def _figures(self) -> Iterator[str]:
+        written = [check.manifest for check in self.checks if check.manifest]
+        if not written:
+            return
+        yield f"first      {written[0].week}, from {written[0].first_snapshot}"
+        yield f"last       {written[-1].week}, to {written[-1].last_snapshot}"
+        refused = sum(len(one.refused) for one in written)
+        snapshots = sum(one.snapshots for one in written)
+        yield f"snapshots  {snapshots:,}, of which {refused:,} unreadable ones set aside"
+        yield f"records    {sum(one.records for one in written):,}"
+        raw = sum(one.raw_bytes for one in written)
+        converted = sum(one.output.bytes for one in written)
+        sizes = f"{figures.size(raw)} raw, {figures.size(converted)} converted"
+        yield f"size       {sizes} ({figures.ratio(raw, converted)})"
+
+    def _compared(self) -> str:
+        records = figures.count(self.spot_records, "record")
+        if not self.share:
+            return f"{figures.count(self.spot_checked, 'snapshot')} at random ({records})"
+        if self.share == 1:
+            return f"all {figures.count(self.spot_checked, 'snapshot')} ({records})"
+        count = figures.count(self.spot_checked, "snapshot")
+        return f"{count} ({records}), {self.share:.4g} of each week by seed {self.seed},"
+
+    def _weeks(self) -> str:
+        states = (GOOD, PARTIAL, PRUNED, MISSING, STALE, DAMAGED, RAW_GONE)
+        counted = [f"{len(self.of(state)):,} {state}" for state in states if self.of(state)]
+        gaps = len(self.of(GAP))
+        if gaps:
+            counted.append(figures.count(gaps, "gap"))
+        weeks = [check.week for check in self.checks]
+        return f"{ranges(weeks)} ({len(weeks):,}): {', '.join(counted)}"

@@ -1,0 +1,55 @@
+"""A few random raw snapshots of an archive, held against its week files: what every verify does.
+
+Reads an hour of a week file and one snapshot for each, in this process.
+"""
+
+import random
+from collections.abc import Iterator
+
+from tasks.bustimes import manifest as manifests
+from tasks.bustimes.archive import Archive
+from tasks.bustimes.listing import list_week
+from tasks.bustimes.verify.checker import check_hour
+from tasks.bustimes.verify.deep import WeekRead
+from tasks.bustimes.verify.states import GOOD, PARTIAL, WeekCheck
+from tasks.bustimes.verify.surface import damaged_inside
+from tasks.bustimes.verify.week_reader import job_of, readable_by_hour, refused_otherwise
+
+
+def spot_check(
+    archive: Archive, checks: list[WeekCheck], count: int, seed: int
+) -> Iterator[WeekRead]:
+    """Compare so many random snapshots of those weeks that are as they should be."""
+    choice = random.Random(seed)
+    weeks = [check for check in checks if check.state in (GOOD, PARTIAL)]
+    for _ in range(count if weeks else 0):
+        yield _compare_one(archive, choice.choice(weeks), choice)
+
+
+def _compare_one(archive: Archive, check: WeekCheck, choice: random.Random) -> WeekRead:
+    manifest = check.manifest
+    assert manifest is not None
+    listing = list_week(archive.source, check.week)
+    if listing.fingerprint != manifest.listing_sha256:
+        return WeekRead(check, 0, 0)  # something came this very moment
+    snapshot = choice.choice(listing.snapshots)
+    key = snapshot.stored.key
+    faults = list(refused_otherwise(archive, manifest, {key}))
+    snapshots, records = 1, 0
+    if all(one.key != key for one in manifest.refused):
+        name = snapshot.time.strftime(manifests.HOUR_FORMAT)
+        hour = next(one for one in manifest.hours if one.hour == name)
+        file = manifests.file_of(check.week)
+        member = archive.destination.read(file, hour.offset, hour.bytes)
+        readable = readable_by_hour(listing, manifest)[name]
+        job = job_of(manifest, hour, member, readable, {key})
+        bodies = [archive.source.read(one.stored.key) for one in job.compared]
+        found = check_hour(job, bodies)
+        snapshots, records = len(bodies), found.comparison.records
+        if found.read.fault:
+            line = f"line {found.read.line:,} of " if found.read.line else ""
+            faults.append(f"{line}the hour {name} {found.read.fault}")
+        faults += found.comparison.faults
+    if faults:
+        check = damaged_inside(archive, check, tuple(faults))
+    return WeekRead(check, snapshots, records)

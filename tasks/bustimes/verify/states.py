@@ -1,0 +1,51 @@
+"""What verify finds of a week: its state, why, and what to run."""
+
+from dataclasses import dataclass
+
+from tasks.bustimes.manifest import Manifest
+from tasks.weeks import Week
+
+GOOD, PARTIAL, GAP, PRUNED = "good", "partial", "gap", "pruned"
+MISSING, STALE, DAMAGED, RAW_GONE = "missing", "stale", "damaged", "raw gone"
+FINE = (GOOD, PARTIAL, GAP, PRUNED)
+
+
+@dataclass(frozen=True)
+class WeekCheck:
+    """What was found of one week: a state from above, why, and what to run.
+
+    `details` says more of the why, a line each. `can_be_converted` is False where converting the
+    week again would lose snapshots, because the source does not have them any more.
+    """
+
+    week: Week
+    state: str
+    why: str = ""
+    remedy: str = ""
+    manifest: Manifest | None = None
+    can_be_converted: bool = True
+    details: tuple[str, ...] = ()
+
+    @property
+    def is_fine(self) -> bool:
+        return self.state in FINE
+
+
+def convert(week: Week) -> str:
+    """The remedy for a week that is not there."""
+    return f"Run make full WEEKS={week}."
+
+
+def convert_again(week: Week) -> str:
+    """The remedy for a week that a refresh finds out by itself."""
+    return f"Run make full WEEKS={week} REFRESH=1."
+
+
+def replace(file: str, week: Week) -> str:
+    """The remedy for a week that looks right until it is read."""
+    return f"Remove {file} and run make full WEEKS={week}."
+
+
+def put_back(file: str) -> str:
+    """The remedy where the source does not have the week any more."""
+    return f"Put back a good copy of {file}: the source does not have all of the week any more."

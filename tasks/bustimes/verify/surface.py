@@ -1,0 +1,157 @@
+"""All of a week that can be told without reading snapshots: file, manifest, raw listing, refusals.
+
+The file's size and checksum, what the manifest says beside itself and the listing, whether raw
+snapshots came, changed or went, and whether the bytes of those that could not be read are kept.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tasks import figures
+from tasks.bustimes import archive as archives
+from tasks.bustimes import manifest as manifests
+from tasks.bustimes.archive import Archive
+from tasks.bustimes.listing import Listing, list_week
+from tasks.bustimes.manifest import Manifest
+from tasks.bustimes.verify import claims, lateness, pruned, states
+from tasks.bustimes.verify.states import (
+    DAMAGED,
+    GAP,
+    GOOD,
+    MISSING,
+    PARTIAL,
+    RAW_GONE,
+    STALE,
+    WeekCheck,
+)
+from tasks.problem import Problem
+from tasks.storage import StoredObject
+from tasks.weeks import Week
+
+
+def check_week(archive: Archive, week: Week, will_be_read: bool = False) -> WeekCheck:
+    """Everything about one week that can be told without reading snapshots.
+
+    A file in a folder is read for its checksum, unless it `will_be_read` anyway.
+    """
+    listing = list_week(archive.source, week)
+    stored = archive.weeks_written().get(week)
+    if stored is None:
+        return _without_file(archive, listing)
+    file = f"{archive.destination.url}/{manifests.file_of(week)}"
+    data = archive.manifest_bytes(week)
+    if data is None:
+        return _without_manifest(archive, week, "the file has no manifest")
+    try:
+        name = f"{archive.destination.url}/{manifests.key_of(week)}"
+        manifest = manifests.from_bytes(data, name)
+    except Problem as problem:
+        return _without_manifest(archive, week, str(problem).rstrip("."))
+    impossible = claims.impossible(manifest, week)
+    if impossible:
+        return _without_manifest(archive, week, f"its manifest {impossible}")
+    for why in _damages(archive, week, manifest, stored.size, will_be_read):
+        gone = 0
+        if listing.fingerprint != manifest.listing_sha256:
+            gone = lateness.look(archive, manifest, listing, stored.written).gone
+        if gone:
+            why, remedy = f"{why}, and {_are_gone(gone, manifest)}", states.put_back(file)
+            return WeekCheck(week, DAMAGED, why, remedy, manifest, can_be_converted=False)
+        return WeekCheck(week, DAMAGED, why, states.convert_again(week), manifest)
+    return _beside_the_raw_side(archive, manifest, listing, stored)
+
+
+def damaged_inside(archive: Archive, check: WeekCheck, faults: tuple[str, ...]) -> WeekCheck:
+    """What to say of a week that looks as `check` says, and was found damaged by reading it."""
+    file = f"{archive.destination.url}/{manifests.file_of(check.week)}"
+    why, remedy = faults[0], states.replace(file, check.week)
+    if not check.can_be_converted:
+        gone = check.why or "its raw snapshots are gone from the source"
+        why, remedy = f"{why}, and {gone}", states.put_back(file)
+    return replace(check, state=DAMAGED, why=why, remedy=remedy, details=faults[1:])
+
+
+def _beside_the_raw_side(
+    archive: Archive,
+    manifest: Manifest,
+    listing: Listing,
+    stored: StoredObject,
+) -> WeekCheck:
+    """The state of a week whose file is as it should be."""
+    week = listing.week
+    if listing.fingerprint == manifest.listing_sha256:
+        other = claims.other_than(manifest, listing)
+        if other:
+            why = f"its manifest {other}"
+            return WeekCheck(week, DAMAGED, why, states.convert_again(week), manifest)
+        if manifest.week_over:
+            return WeekCheck(week, GOOD, manifest=manifest)
+        if week.is_over(archives.now()):
+            why = "it was converted before the week was over"
+            return WeekCheck(week, STALE, why, states.convert_again(week), manifest)
+        return WeekCheck(week, PARTIAL, manifest=manifest)
+    found = pruned.look(archive, manifest, listing)
+    if found is not None:
+        return found
+    changes = lateness.look(archive, manifest, listing, stored.written)
+    if changes.gone:
+        return WeekCheck(
+            week,
+            RAW_GONE,
+            _are_gone(changes.gone, manifest),
+            "The week file holds their records; keep it, and do not convert the week again.",
+            manifest,
+            can_be_converted=False,
+            details=changes.details,
+        )
+    again = states.convert_again(week)
+    return WeekCheck(week, STALE, changes.why, again, manifest, details=changes.details)
+
+
+def _without_file(archive: Archive, listing: Listing) -> WeekCheck:
+    week = listing.week
+    if listing.snapshots:
+        count = figures.count(len(listing.snapshots), "raw snapshot")
+        return WeekCheck(week, MISSING, f"{count} and no file", states.convert(week))
+    if archive.destination.find(manifests.key_of(week)) is None:
+        return WeekCheck(week, GAP)
+    file = f"{archive.destination.url}/{manifests.file_of(week)}"
+    why = "it has a manifest, but neither a file nor raw snapshots"
+    return WeekCheck(week, DAMAGED, why, states.put_back(file), can_be_converted=False)
+
+
+def _without_manifest(archive: Archive, week: Week, why: str) -> WeekCheck:
+    """Nobody knows what the file holds, so a person must say that the source has it all."""
+    file = f"{archive.destination.url}/{manifests.file_of(week)}"
+    remedy = f"If the source still has the whole week: {states.replace(file, week)}"
+    return WeekCheck(week, DAMAGED, why, remedy, can_be_converted=False)
+
+
+def _are_gone(gone: int, manifest: Manifest) -> str:
+    return f"{gone:,} of {manifest.snapshots:,} raw snapshots in it are gone from the source"
+
+
+def _damages(
+    archive: Archive, week: Week, manifest: Manifest, size: int, will_be_read: bool
+) -> Iterator[str]:
+    if manifest.output.bytes != size:
+        yield f"the file has {size:,} bytes, its manifest says {manifest.output.bytes:,}"
+        return
+    key = manifests.file_of(week)
+    kept = archive.destination.stored_sha256(key)
+    if kept is not None:
+        matches = kept == manifest.output.s3_sha256
+    elif archive.destination.keeps_checksums or will_be_read:
+        matches = True  # written by another tool: only DEEP=1 can tell
+    else:
+        digest = hashlib.sha256()
+        for chunk in archive.destination.stream(key):
+            digest.update(chunk)
+        matches = digest.hexdigest() == manifest.output.sha256
+    if not matches:
+        yield "the file's SHA-256 is not the one in its manifest"
+    for refused in manifest.refused:
+        stored = archive.destination.find(manifests.refused_key_of(week, refused.key))
+        if stored is None or stored.size != refused.bytes:
+            yield f"the bytes of the unreadable {refused.key} are not kept under _refused/"

@@ -1,0 +1,478 @@
+"""Verify and the raw side: what came late, what was deleted, what was compared and is on record."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.bustimes.archive import Archive, convert_week
+from tasks.bustimes.listing import Listing, list_week
+from tasks.bustimes.manifest import Manifest
+from tasks.bustimes.verify import deep, proof, pruned, share, verify
+from tasks.problem import Problem
+from tasks.storage import open_root
+from tasks.weeks import Week
+from tests.verified_archive import (
+    WEEK,
+    archive_in,
+    bodies,
+    change_manifest,
+    check,
+    inventory_key,
+    manifest_of,
+    refitted,
+    write,
+)
+
+LATE = "raw/bustimes__2021-11-09__00-00-05.json"
+FIRST = "raw/bustimes__2021-11-08__00-00-05.json"
+AGAIN = "Run make full WEEKS=2021-W45 REFRESH=1."
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    """A converted 2021-W45 of two hours, with a refused snapshot."""
+    return archive_in(str(tmp_path / "in"), str(tmp_path / "out"), tmp_path / "spool")
+
+
+def remove(archive: Archive, *keys: str) -> None:
+    for key in keys:
+        (Path(archive.source.url) / key).unlink()
+
+
+def without_inventory(archive: Archive) -> None:
+    """As a week that was written before there were any."""
+    (Path(archive.destination.url) / inventory_key(archive)).unlink()
+
+
+# Late, replaced, removed
+
+
+def test_snapshots_that_came_late_make_a_week_stale(archive: Archive) -> None:
+    archive.source.write(LATE, b"[]")
+    found = check(archive)
+    assert (found.state, found.why) == ("stale", "1 raw snapshot came after it was converted")
+    assert found.remedy == AGAIN
+    assert found.details == (f"came: {LATE}",)
+    assert check(archive, is_deep=True) == found
+    assert check(archive, share=1.0) == found
+
+
+def test_snapshots_that_were_replaced_make_a_week_stale(archive: Archive) -> None:
+    archive.source.write(FIRST, b"[{}]")
+    found = check(archive)
+    assert found.state == "stale"
+    assert found.why == "1 raw snapshot was replaced after it was converted"
+    assert found.details == (f"replaced: {FIRST}",)
+    assert found.can_be_converted
+
+
+def test_snapshots_that_were_removed_are_named_and_the_week_is_to_be_kept(archive: Archive) -> None:
+    remove(archive, FIRST)
+    found = check(archive)
+    assert (found.state, found.can_be_converted) == ("raw gone", False)
+    assert found.why == "1 of 12 raw snapshots in it are gone from the source"
+    assert found.details == (f"gone: {FIRST}",)
+    assert "do not convert the week again" in found.remedy
+    assert check(archive, is_deep=True) == found
+
+
+def test_one_that_came_does_not_hide_one_that_went(archive: Archive) -> None:
+    remove(archive, FIRST)
+    instead = FIRST.replace("00-00-05", "00-00-06")
+    write(archive.source.url, instead, b"[]")
+    found = check(archive)
+    assert found.state == "raw gone"
+    assert found.details == (f"came: {instead}", f"gone: {FIRST}")
+
+
+def test_all_changes_are_counted_and_the_first_named(archive: Archive) -> None:
+    for minute in range(5):
+        archive.source.write(f"raw/bustimes__2021-11-09__00-0{minute}-05.json", b"[]")
+    for key in list(bodies())[:2]:
+        archive.source.write(key, b"[]")
+    found = check(archive)
+    assert (
+        found.why == "5 raw snapshots came and 2 raw snapshots were replaced after it was converted"
+    )
+    came, replaced = found.details
+    assert came.startswith(f"came: {LATE}, ")
+    assert came.endswith(" and 2 more")
+    assert replaced == "replaced: " + ", ".join(list(bodies())[:2])
+
+
+def test_without_an_inventory_the_hours_tell_what_can_be_told(archive: Archive) -> None:
+    without_inventory(archive)
+    archive.source.write(LATE, b"[]")
+    archive.source.write(FIRST, b"[{}]")
+    found = check(archive)
+    assert found.why == "1 raw snapshot came after it was converted"
+    hours = manifest_of(archive)["hours"]
+    less = hours[0]["raw_bytes"] - len(bodies()[FIRST]) + len(b"[{}]")
+    assert found.details == (
+        f"2021-11-08T00: as many, but {less:,} bytes and not {hours[0]['raw_bytes']:,}",
+        "2021-11-09T00: 1 more than the 0 that it had",
+        f"written since the week file: {FIRST}, {LATE}",
+    )
+
+
+def test_without_an_inventory_missing_snapshots_are_counted_by_hour(archive: Archive) -> None:
+    without_inventory(archive)
+    remove(archive, FIRST)
+    found = check(archive)
+    assert found.state == "raw gone"
+    assert found.details == ("2021-11-08T00: 1 fewer than the 6 that it had",)
+
+
+def test_a_listing_that_is_other_for_no_reason_that_can_be_seen_is_stale_too(
+    archive: Archive,
+) -> None:
+    change_manifest(archive, listing_sha256="0" * 64)
+    found = check(archive)
+    assert (found.state, found.why) == (
+        "stale",
+        "raw snapshots have changed since it was converted",
+    )
+    assert found.details == ("no hour has another number of snapshots, or other bytes",)
+
+
+def test_a_damaged_inventory_is_said_beside_what_the_hours_tell(archive: Archive) -> None:
+    archive.destination.write(inventory_key(archive), b"damaged")
+    archive.source.write(LATE, b"[]")
+    found = check(archive)
+    assert found.state == "stale"
+    assert "is no inventory of a week, or is damaged" in found.details[-1]
+
+
+def test_a_refresh_makes_a_stale_week_good(archive: Archive) -> None:
+    archive.source.write(LATE, b"[]")
+    convert_week(
+        archive, WEEK, archive.identity(WEEK), 1, lambda _listing: lambda _hour: None, print
+    )
+    archive.list_again()
+    assert check(archive, share=1.0).state == "good"
+
+
+def test_what_comes_while_a_week_is_read_makes_it_stale_and_not_damaged(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = deep.list_week
+
+    def listed(*given: Any) -> Listing:
+        archive.source.write(LATE, b"[]")
+        return real(*given)
+
+    monkeypatch.setattr(deep, "list_week", listed)
+    assert check(archive, share=1.0).state == "stale"
+
+
+def test_a_week_that_is_written_anew_while_it_is_read_is_read_again(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = deep.check_hour
+    said: list[str] = []
+
+    def checked(*given: Any) -> Any:
+        if not said:
+            said.append("once")
+            archive.source.write(LATE, b"[]")
+            replaces = archive.identity(WEEK)
+            convert_week(archive, WEEK, replaces, 1, lambda _listing: lambda _hour: None, print)
+        return real(*given)
+
+    refitted(archive, lambda lines: lines[1:])
+    monkeypatch.setattr(deep, "check_hour", checked)
+    assert check(archive, share=1.0).state == "good"
+    found = proof.read(archive, WEEK)
+    assert found is not None
+    assert (found.snapshots, found.records) == (13, 110)
+
+
+def test_a_damaged_week_whose_raw_side_is_gone_is_not_to_be_converted_again(
+    archive: Archive, tmp_path: Path
+) -> None:
+    archive.destination.write("2021-W45.jsonl.gz", b"damaged")
+    (tmp_path / "empty").mkdir()
+    emptied = Archive(archive.settings, open_root(str(tmp_path / "empty")), archive.destination)
+    for is_deep in (False, True):
+        found = check(emptied, is_deep)
+        assert found.state == "damaged"
+        assert "12 of 12 raw snapshots in it are gone" in found.why
+        assert not found.can_be_converted
+        assert "make full" not in found.remedy
+
+
+def test_a_week_that_is_not_good_for_its_raw_side_is_read_through_all_the_same(
+    archive: Archive,
+) -> None:
+    remove(archive, FIRST)
+    refitted(archive, lambda lines: [lines[0], b"{}", *lines[2:]], with_counts=False)
+    found = check(archive, is_deep=True)
+    assert (found.state, found.can_be_converted) == ("damaged", False)
+    assert "line 2 of the hour 2021-11-08T00" in found.why
+    assert "1 of 12 raw snapshots in it are gone" in found.why
+    assert found.remedy.startswith("Put back a good copy of ")
+
+
+# Deleted raw snapshots
+
+
+def prune(archive: Archive, left: int = 0, ended: bool = True, **values: Any) -> None:
+    """Put the record of a deletion there, and delete all but so many."""
+    manifest = manifest_of(archive)
+    record = {
+        "version": 1,
+        "week": "2021-W45",
+        "listing_sha256": manifest["listing_sha256"],
+        "sha256": manifest["output"]["sha256"],
+        "objects": 12,
+        "bytes": manifest["raw_bytes"],
+        "began": "2022-01-01T00:00:00+00:00",
+        "ended": "2022-01-01T00:01:00+00:00" if ended else None,
+    }
+    archive.destination.write("_pruned/2021-W45.json", json.dumps(record | values).encode())
+    remove(archive, *list(bodies())[left:])
+
+
+def test_a_pruned_week_is_as_it_should_be_and_its_file_is_checked_on(archive: Archive) -> None:
+    prune(archive)
+    for is_deep in (False, True):
+        found = check(archive, is_deep)
+        assert (found.state, found.can_be_converted, found.details) == ("pruned", False, ())
+    report = verify(archive, [WEEK], deep=True, share=1.0)
+    text = "\n".join(report.lines())
+    assert report.is_fine
+    assert "weeks      2021-W45 (1): 1 pruned" in text
+    assert "pruned     2021-W45: the week files stand for their raw snapshots" in text
+    assert report.recorded == []
+    assert proof.read(archive, WEEK) is None
+    refitted(archive, lambda lines: [lines[0], b"{}", *lines[2:]], with_counts=False)
+    prune(archive, left=12)
+    found = check(archive, is_deep=True)
+    assert found.state == "damaged"
+    assert "line 2 of the hour 2021-11-08T00" in found.why
+    assert found.remedy.startswith("Put back a good copy of ")
+
+
+def test_a_deletion_that_was_broken_off_is_said_to_be(archive: Archive) -> None:
+    prune(archive, left=3, ended=False)
+    found = check(archive)
+    assert found.state == "pruned"
+    assert found.details == (
+        "the deletion was broken off, 3 of 12 raw snapshots are left; make prune goes on",
+    )
+
+
+def test_deleted_snapshots_that_are_back_as_they_were_do_no_harm(archive: Archive) -> None:
+    prune(archive, left=3)
+    assert check(archive).details == ("3 raw snapshots of 12 are there although all were deleted",)
+    prune_nothing = archive_in(archive.source.url, archive.destination.url, archive.settings.spool)
+    assert check(prune_nothing).state == "good"
+
+
+def test_a_snapshot_that_comes_after_its_week_was_pruned_is_late(archive: Archive) -> None:
+    prune(archive)
+    archive.source.write(LATE, b"[]")
+    found = check(archive)
+    assert (found.state, found.can_be_converted) == ("stale", False)
+    assert found.why == "1 raw snapshot came after its raw snapshots were deleted"
+    assert found.details == (f"came: {LATE}",)
+    assert f"make restore WEEK=2021-W45 TO={archive.source.url}" in found.remedy
+
+
+def test_one_that_was_replaced_while_others_were_deleted_is_late(archive: Archive) -> None:
+    prune(archive, left=3, ended=False)
+    archive.source.write(FIRST, b"[{}]")
+    assert check(archive).details == (f"came: {FIRST}",)
+
+
+def test_a_restored_week_is_to_be_converted_again_and_then_is_a_week_like_any_other(
+    archive: Archive,
+) -> None:
+    prune(archive)
+    for key, body in bodies().items():
+        archive.source.write(key, body)
+    found = check(archive)
+    assert (found.state, found.can_be_converted, found.remedy) == ("stale", True, AGAIN)
+    replaces = archive.identity(WEEK)
+    convert_week(archive, WEEK, replaces, 1, lambda _listing: lambda _hour: None, print)
+    archive.list_again()
+    assert check(archive, share=1.0).state == "good"
+
+
+def test_a_record_of_another_file_says_nothing(archive: Archive) -> None:
+    prune(archive, sha256="0" * 64)
+    assert check(archive).state == "raw gone"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{}", b'{"version": 2}', b"\xff", b"[" * 100_000, b'{"week": 1}']
+)
+def test_a_damaged_record_of_a_deletion_is_damage(archive: Archive, data: bytes) -> None:
+    prune(archive, left=3)
+    archive.destination.write("_pruned/2021-W45.json", data)
+    found = check(archive)
+    assert (found.state, found.can_be_converted) == ("damaged", False)
+    assert "/_pruned/2021-W45.json is no record of a deletion" in found.why
+    with pytest.raises(Problem):
+        pruned.read(archive, WEEK)
+
+
+def test_a_pruned_week_whose_inventory_is_lost_cannot_tell_what_is_late(archive: Archive) -> None:
+    prune(archive, left=3)
+    archive.destination.write(inventory_key(archive), b"damaged")
+    assert "is no inventory of a week, or is damaged" in check(archive).why
+    without_inventory(archive)
+    assert "has no inventory of 2021-W45 any more" in check(archive).why
+    remove(archive, *list(bodies())[:3])
+    assert check(archive).state == "pruned"  # there is nothing that could be late
+
+
+# Which snapshots are compared
+
+
+def listing_of(archive: Archive) -> Listing:
+    return list_week(archive.source, WEEK)
+
+
+@pytest.mark.parametrize(
+    ("part", "count"), [(0.01, 1), (0.5, 6), (0.51, 7), (0.99, 12), (1.0, 12), (1e-9, 1)]
+)
+def test_a_share_is_drawn_by_a_seed_and_never_nothing(
+    archive: Archive, part: float, count: int
+) -> None:
+    listing = listing_of(archive)
+    drawn = share.draw(listing, part, seed=1)
+    assert len(drawn) == count
+    assert drawn == share.draw(listing, part, seed=1)
+    assert drawn <= set(bodies())
+    if count == 1:
+        assert len({tuple(share.draw(listing, part, seed)) for seed in range(50)}) > 5
+
+
+def test_snapshots_of_one_second_are_compared_together(archive: Archive) -> None:
+    """The same name at the root and under raw/: both are of the archive."""
+    week = Week(2021, 46)
+    body = b'[{"vehicleID": 1, "a": 1}, {"vehicleID": 1, "a": 1}]'
+    for prefix in ("raw/", ""):
+        write(archive.source.url, f"{prefix}bustimes__2021-11-15__00-00-05.json", body)
+    convert_week(archive, week, "", 1, lambda _listing: lambda _hour: None, print)
+    archive.list_again()
+    report = verify(archive, [week], False, share=0.01)
+    assert report.is_fine
+    assert (report.spot_checked, report.spot_records) == (2, 4)
+
+
+# The record of what was proven
+
+
+def manifest(archive: Archive) -> Manifest:
+    found = archive.manifest(WEEK)
+    assert found is not None
+    return found
+
+
+def test_a_proof_says_what_was_compared(archive: Archive) -> None:
+    check(archive, share=1.0)
+    found = proof.read(archive, WEEK)
+    assert found is not None
+    when = found.when
+    assert found == proof.Proof(
+        week="2021-W45",
+        sha256=manifest_of(archive)["output"]["sha256"],
+        listing_sha256=manifest_of(archive)["listing_sha256"],
+        share=1.0,
+        snapshots=12,
+        records=110,
+        when=when,
+    )
+    assert when.endswith("+00:00")
+    assert proof.is_valid(found, manifest(archive), listing_of(archive))
+
+
+def test_a_week_that_is_not_good_or_not_over_is_not_proven(archive: Archive) -> None:
+    refitted(archive, lambda lines: lines[1:])
+    assert check(archive, share=1.0).state == "damaged"
+    assert proof.read(archive, WEEK) is None
+    archive.source.write(LATE, b"[]")
+    assert check(archive, share=1.0).state == "stale"
+    assert proof.read(archive, WEEK) is None
+
+
+def test_a_proof_counts_only_for_what_it_is_of(archive: Archive) -> None:
+    check(archive, share=1.0)
+    found, now, listing = proof.read(archive, WEEK), manifest(archive), listing_of(archive)
+    assert proof.is_valid(found, now, listing)
+    assert not proof.is_valid(None, now, listing)
+    assert not proof.is_valid(found, dataclasses.replace(now, listing_sha256="0"), listing)
+    output = dataclasses.replace(now.output, sha256="0")
+    assert not proof.is_valid(found, dataclasses.replace(now, output=output), listing)
+    assert not proof.is_valid(found, now, Listing(WEEK, listing.snapshots[1:]))
+    assert found is not None
+    some = dataclasses.replace(found, share=0.5)
+    assert not proof.is_valid(some, now, listing)
+    assert proof.is_valid(some, now, listing, share=0.5)
+
+
+def test_a_larger_share_stays_on_record_as_long_as_it_counts(archive: Archive) -> None:
+    for part, kept in ((0.5, 0.5), (1.0, 1.0), (0.5, 1.0)):
+        check(archive, share=part)
+        found = proof.read(archive, WEEK)
+        assert found is not None
+        assert found.share == kept
+    archive.source.write(LATE, b"[]")
+    replaces = archive.identity(WEEK)
+    convert_week(archive, WEEK, replaces, 1, lambda _listing: lambda _hour: None, print)
+    check(archive, share=0.5)
+    found = proof.read(archive, WEEK)
+    assert found is not None
+    assert found.share == 0.5
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"version": 1}', b"\xff", b"[" * 100_000])
+def test_a_damaged_proof_is_none_and_is_replaced(archive: Archive, data: bytes) -> None:
+    archive.destination.write(proof.key_of(WEEK), data)
+    with pytest.raises(Problem, match=r"is no record of a verification .* Remove it, and run make"):
+        proof.read(archive, WEEK)
+    check(archive, share=1.0)
+    assert proof.read(archive, WEEK) is not None
+
+
+def test_an_archive_that_cannot_be_written_is_verified_and_that_is_said(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise Problem("The destination cannot be written: access is denied.")
+
+    monkeypatch.setattr(archive.destination, "write", denied)
+    report = verify(archive, [WEEK], False, share=1.0)
+    assert report.is_fine
+    assert report.recorded == []
+    assert "not kept   The destination cannot be written" in "\n".join(report.lines())
+
+
+def test_what_is_not_good_is_noted_for_the_report(archive: Archive) -> None:
+    def noted() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(archive.destination.read("_verified/findings.json"))
+        return found
+
+    check(archive)
+    assert noted()["weeks"] == {}
+    archive.source.write(LATE, b"[]")
+    verify(archive, [Week(2021, 44), WEEK], deep=False)
+    assert noted()["weeks"] == {
+        "2021-W44": {"state": "gap", "why": "", "listing_sha256": None},
+        "2021-W45": {
+            "state": "stale",
+            "why": "1 raw snapshot came after it was converted",
+            "listing_sha256": manifest_of(archive)["listing_sha256"],
+        },
+    }
+    remove(archive, LATE)
+    check(archive)
+    assert list(noted()["weeks"]) == ["2021-W44"]
+    archive.destination.write("_verified/findings.json", b"damaged")
+    check(archive)
+    assert noted()["weeks"] == {}
