@@ -199,7 +199,7 @@ def test_connecting_has_an_end() -> None:
         source = replace(ScriptedS3({}).source, endpoint=f"http://127.0.0.1:{address[1]}")
         patience = replace(PATIENCE, connect=0.2, attempts=2)
         [listed] = ScriptedS3({"b": b"b"}).listed("b")
-        with pytest.raises(Problem, match=r"after several tries: .* timed out"):
+        with pytest.raises(Problem, match=r"timed out.* \(after 2 tries in "):
             BulkReader(source, 1, patience).read([listed], WHO)
         for one in waiting:
             one.close()
@@ -311,7 +311,7 @@ def test_there_is_an_end_to_trying(s3: ScriptedS3) -> None:
         reader_of(s3).read(s3.listed("a"), WHO)
     assert len(s3.requests) == 10
     s3.answers("a", *[cut_off] * 3)
-    with pytest.raises(Problem, match=r"cannot be read, after several tries: .*\. Run it again"):
+    with pytest.raises(Problem, match=r"cannot be read: .* \(after 3 tries in .*run it again"):
         reader_of(s3, attempts=3).read(s3.listed("a"), WHO)
     s3.answers("a", *[flipped(x_amz_checksum_crc32=CRC32)] * 3)
     with pytest.raises(Problem, match="what came does not have the CRC32 that S3 keeps of it"):
@@ -334,7 +334,9 @@ def test_the_retries_of_a_run_are_counted_over_all_objects(s3: ScriptedS3) -> No
     s3.answers("a", SLOW_DOWN, cut_off, cut_off)
     assert reader.read(s3.listed("a"), WHO) == [BODY]
     s3.answers("b", SLOW_DOWN, SLOW_DOWN, SLOW_DOWN)
-    with pytest.raises(Problem, match=r"cannot be read \(503 SlowDown\), and all 5 retries of a"):
+    with pytest.raises(
+        Problem, match=r"read \(503 SlowDown\), and the retries of this run \(retry_b"
+    ):
         reader.read(s3.listed("b"), WHO)
     assert reader.traffic().retries == {"503 SlowDown": 3, "cut off": 2}
     assert reader.read(s3.listed("a", "b"), WHO) == [BODY, b"b"]  # as long as nothing fails
@@ -343,7 +345,7 @@ def test_the_retries_of_a_run_are_counted_over_all_objects(s3: ScriptedS3) -> No
 def test_a_server_that_is_not_there_is_tried_and_named(s3: ScriptedS3) -> None:
     source = replace(s3.source, endpoint=f"http://127.0.0.1:{free_port()}")
     reader = BulkReader(source, 2, replace(PATIENCE, attempts=3))
-    with pytest.raises(Problem, match=r"after several tries: Failed to connect to 127\.0"):
+    with pytest.raises(Problem, match=r"Failed to connect to 127\.0.* \(after 3 tries in .*AWS_E"):
         reader.read(s3.listed("a"), WHO)
     assert reader.traffic().retries == {"not connected": 2}
 
@@ -361,7 +363,7 @@ def test_a_clock_that_is_wrong_is_set_by_that_of_s3(s3: ScriptedS3) -> None:
     dates = [one.headers["x-amz-date"][:11] for one in s3.requests]
     assert dates[1:] == ["20310201T12", "20310201T12"]
     assert "/20310201/eu-west-1/" in s3.requests[1].headers["authorization"]
-    s3.answers("a", skewed, skewed)
+    s3.answers("a", skewed, skewed, skewed)
     with pytest.raises(Problem, match="this machine's clock is wrong; set it"):
         reader.read(s3.listed("a"), WHO)
     s3.answers("a", error("403 Forbidden", "RequestTimeTooSkewed", Date="lunch time"))
@@ -490,7 +492,7 @@ def test_a_proxy_learns_where_to_and_no_more(
     refused = error("407 Proxy Authentication Required")
     proxy.script[""].extend([refused] * 2)
     reader = BulkReader(source, 1, replace(PATIENCE, attempts=2))
-    with pytest.raises(Problem, match=r"after several tries: .*407"):
+    with pytest.raises(Problem, match=r"response 407 \(after 2 tries in "):
         reader.read(proxy.listed("b"), WHO)
     for request in proxy.requests:
         assert (request.method, request.target.startswith(host)) == ("CONNECT", True)

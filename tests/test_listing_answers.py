@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
@@ -17,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.problem import Problem
-from tasks.storage import StoredObject, s3
+from tasks.storage import StoredObject, s3_clients
+from tasks.storage.patience import Patience
 from tasks.storage.s3 import S3Prefix
 from tests.conftest import forget
 
@@ -58,7 +60,7 @@ class Answers:
 
     def __init__(self) -> None:
         self._body, self._status = b"", 200
-        self._ours = self._answered(s3._make_client(max_attempts=1))
+        self._ours = self._answered(s3_clients._make_client(Patience(attempts=1)))
         self._botocores = self._answered(boto3.client("s3", region_name="us-east-1"))
 
     def by_us(self, body: bytes, status: int = 200) -> list[StoredObject]:
@@ -78,7 +80,7 @@ class Answers:
         def answer(request: Any, **_: object) -> AWSResponse:
             return AWSResponse(request.url, self._status, {}, _Raw(self._body))
 
-        client.meta.events.register("before-send.s3.ListObjectsV2", answer)
+        client._endpoint.http_session = SimpleNamespace(send=answer)
         return client
 
 
@@ -182,7 +184,7 @@ def test_an_error_in_place_of_a_listing_is_an_error(answers: Answers, status: in
 
 @pytest.mark.parametrize("odd", [b"", b"<a/>", TWO.replace(b">false<", b">true<")])
 def test_an_answer_that_is_no_whole_listing_is_none(answers: Answers, odd: bytes) -> None:
-    with pytest.raises(Problem, match="s3://b cannot be listed: the answer is no listing"):
+    with pytest.raises(Problem, match=r"s3://b cannot be listed: the answer (is no|of 0 bytes)"):
         answers.by_us(odd)
 
 
@@ -191,7 +193,7 @@ def test_pages_follow_each_other(bucket: str) -> None:
     root = S3Prefix(bucket)
     for key in keys:
         root.write(key, b"[]")
-    client = s3.client_of_process(os.getpid())
+    client = s3_clients.client_of_process(os.getpid())
     asked: list[dict[str, Any]] = []
 
     def ask_for_two(params: dict[str, Any], **_: object) -> None:
@@ -205,10 +207,10 @@ def test_pages_follow_each_other(bucket: str) -> None:
 
 def test_many_threads_make_one_client(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
-    make, together = s3._make_client, threading.Barrier(8)
+    make, together = s3_clients._make_client, threading.Barrier(8)
 
-    def count(**options: int) -> Any:
-        made.append(make(**options))
+    def count(patience: Patience) -> Any:
+        made.append(make(patience))
         return made[-1]
 
     def use(_: int) -> object:
@@ -216,7 +218,7 @@ def test_many_threads_make_one_client(bucket: str, monkeypatch: pytest.MonkeyPat
         return S3Prefix(bucket).client
 
     forget()
-    monkeypatch.setattr(s3, "_make_client", count)
+    monkeypatch.setattr(s3_clients, "_make_client", count)
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(use, range(8))) == set(made)
     assert len(made) == 1
@@ -224,7 +226,7 @@ def test_many_threads_make_one_client(bucket: str, monkeypatch: pytest.MonkeyPat
 
 def test_a_fork_makes_a_client_of_its_own_while_the_parent_makes_one(bucket: str) -> None:
     process = os.getpid()
-    with s3._making_clients.setdefault(process, threading.Lock()):
+    with s3_clients.making_clients.setdefault(process, threading.Lock()):
         child = os.fork()
         if not child:
             threading.Timer(60, os._exit, [1]).start()  # rather than wait for ever

@@ -92,8 +92,11 @@ class Root(Protocol):
     def bulk_source(self) -> "BulkSource":
         """How converter processes find this root."""
 
-    def credentials(self) -> "Credentials | None":
-        """AWS credentials as of now, for converter processes; None for a folder."""
+    def credentials(self, expired: "Credentials | None" = None, /) -> "Credentials | None":
+        """AWS credentials as of now, for converter processes; None for a folder.
+
+        Those that S3 calls expired are looked up afresh: others come where there are any.
+        """
 
     def write(self, key: str, data: bytes, expected_etag: str | None = None) -> None:
         """Write a small object, whole or not at all.

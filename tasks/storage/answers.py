@@ -8,6 +8,7 @@ what a person could do about it.
 import datetime as dt
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,6 +22,7 @@ OBJECT_COMES = (200, 206)
 _CODE = re.compile(rb"<Code>(\w+)</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
 _LONGEST_ERROR_BYTES = 1 << 16
+_SKEW_SECONDS = 15 * 60  # S3 takes no request that is further off
 _PASSING_STATUS = (429, 500, 502, 503, 504)
 _PASSING_CODES = ("RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable")
 _CODE_OF_STATUS = {
@@ -96,10 +98,16 @@ def _of_answer(
 
 def _refusal(transfer: Transfer) -> Failure:
     document = transfer.body[:_LONGEST_ERROR_BYTES]
-    headers, status = transfer.headers, transfer.status
-    code = _first(_CODE, document)
     message = _first(_MESSAGE, document) or transfer.reason
-    kind, seconds = _kind(status, code), 0.0
+    return refusal_of(transfer.status, _first(_CODE, document), message, transfer.headers)
+
+
+def refusal_of(status: int, code: str, message: str, headers: Mapping[str, str]) -> Failure:
+    """What an answer means that is an error; headers by their names in lower case.
+
+    `code` is empty where none came, as in an answer to a HEAD.
+    """
+    kind, seconds = _kind(status, code, headers), 0.0
     if kind is Kind.CLOCK:
         moment = _moment(headers.get("date", ""))
         kind = Kind.REFUSED if moment is None else kind
@@ -118,16 +126,21 @@ def _refusal(transfer: Transfer) -> Failure:
     )
 
 
-def _kind(status: int, code: str) -> Kind:
+def _kind(status: int, code: str, headers: Mapping[str, str]) -> Kind:
     if status == 404 and code != "NoSuchBucket":
         return Kind.GONE
     if status == 412:
         return Kind.CHANGED
-    if code == "RequestTimeTooSkewed":
+    if code == "RequestTimeTooSkewed" or (status == 403 and not code and _is_skewed(headers)):
         return Kind.CLOCK
     if code == "ExpiredToken":
         return Kind.EXPIRED
     return Kind.PASSING if status in _PASSING_STATUS or code in _PASSING_CODES else Kind.REFUSED
+
+
+def _is_skewed(headers: Mapping[str, str]) -> bool:
+    moment = _moment(headers.get("date", ""))
+    return moment is not None and abs(moment - time.time()) > _SKEW_SECONDS
 
 
 def _first(pattern: re.Pattern[bytes], document: bytes) -> str:

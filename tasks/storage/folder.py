@@ -1,4 +1,9 @@
-"""A folder as a storage root. Writes go to a hidden file beside the target, then take its name."""
+"""A folder as a storage root. Writes go to a hidden file beside the target, then take its name.
+
+A key is never a way out of the folder: one that could be (``..``, an absolute path, NUL) is a
+`Problem`, and so is a link among listed objects that leads out of it, for what it leads to may be
+anything, and what is listed is copied.
+"""
 
 import bisect
 import contextlib
@@ -50,12 +55,13 @@ class Folder:
         for name in names[bisect.bisect_left(names, start) :]:
             if not name.startswith(start):
                 return
-            found = self._stored(f"{folder}{slash}{name}")
+            found = self._stored(f"{folder}{slash}{name}", must_stay_inside=True)
             if found is not None:
                 yield found
 
     def top_objects(self) -> Iterator[StoredObject]:
-        yield from self.objects("")
+        found = map(self._stored, self._sorted_names("")[1])
+        yield from (one for one in found if one is not None)
 
     def first_key(self, prefix: str, after: str) -> str | None:
         folder, names = self._sorted_names(prefix)
@@ -69,25 +75,28 @@ class Folder:
         return None
 
     def find(self, key: str) -> StoredObject | None:
+        self._path_of(key)
         return self._stored(key)
 
     def stored_sha256(self, _key: str) -> str | None:
         return None  # a folder keeps no checksums: whoever wants one reads the file
 
     def read(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
-        with _explained(self.path / key, "read"), (self.path / key).open("rb") as file:
+        path = self._path_of(key)
+        with _explained(path, "read"), path.open("rb") as file:
             file.seek(offset)
             return file.read() if size is None else file.read(size)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        with _explained(self.path / key, "read"), (self.path / key).open("rb") as file:
+        path = self._path_of(key)
+        with _explained(path, "read"), path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
 
     def bulk_source(self) -> BulkSource:
         return BulkSource(self.url, folder=self.path)
 
-    def credentials(self) -> Credentials | None:
+    def credentials(self, _expired: Credentials | None = None, /) -> Credentials | None:
         return None
 
     def write(self, key: str, data: bytes, expected_etag: str | None = None) -> None:
@@ -105,11 +114,12 @@ class Folder:
 
     @contextlib.contextmanager
     def _whole_or_not(self, key: str, expected_etag: str | None) -> Iterator[Path]:
-        target = self.path / key
+        target = self._path_of(key)
         with _explained(target, "written"):
             target.parent.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(target)
             hidden = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+            hidden.unlink(missing_ok=True)  # it may be a link, and would be written through
             try:
                 yield hidden
                 sync_to_disk(hidden)
@@ -126,6 +136,18 @@ class Folder:
         stored = self.find(key)
         return (stored.etag if stored else "") == etag
 
+    def _path_of(self, key: str) -> Path:
+        if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+            raise Problem(f"{key!a} is no name of anything below {self.url}.")
+        return self.path / key
+
+    def _must_not_lead_out(self, link: str) -> None:
+        if not Path(link).resolve().is_relative_to(self.path.resolve()):
+            raise Problem(
+                f"{link} is a link that leads out of {self.url}: put what it leads to in its "
+                "place, or remove it."
+            )
+
     def _sorted_names(self, prefix: str) -> tuple[Path, list[str]]:
         """The folder that a prefix points into, and the names in it (kept until it changes)."""
         folder = self.path / prefix.rpartition("/")[0]
@@ -141,10 +163,14 @@ class Folder:
         except OSError as error:
             raise _problem(folder, "read", error) from None
 
-    def _stored(self, key: str) -> StoredObject | None:
+    def _stored(self, key: str, must_stay_inside: bool = False) -> StoredObject | None:
         path = f"{self.url}/{key}"  # no Path: there are ten thousand a week
         try:
-            status = os.stat(path)
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                if must_stay_inside:
+                    self._must_not_lead_out(path)
+                status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -165,7 +191,7 @@ def sync_to_disk(path: Path) -> None:
 
 def _remove_leftovers(target: Path) -> None:
     """Remove what processes that are no more left beside a target when they were killed."""
-    leftover = re.compile(re.escape(f".{target.name}.tmp-") + r"(\d+)")
+    leftover = re.compile(re.escape(f".{target.name}.tmp-") + r"([1-9]\d{0,8})", re.ASCII)
     for name in os.listdir(target.parent):
         match = leftover.fullmatch(name)
         if match and not is_alive(int(match[1])):

@@ -20,7 +20,7 @@ from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.answers import OBJECT_COMES, Failure, Kind, damaged, failure_of
 from tasks.storage.kept_checksums import Check, checks_of
 from tasks.storage.listed import CredentialsExpired, changed, gone
-from tasks.storage.patience import Patience
+from tasks.storage.patience import MOMENTS_OF_CLOCK, USED_UP, Patience, tried
 from tasks.storage.signing import Signer
 from tasks.storage.traffic import Traffic
 from tasks.storage.transfers import Limits, Transfer, Transfers
@@ -40,7 +40,7 @@ class _Get:
     attempt: int = 0
     attempt_began: float = 0.0
     offset: int = 0
-    clock_was_set: bool = False
+    clock_was_set: int = 0
 
 
 class Gets:
@@ -138,8 +138,7 @@ class Gets:
         get.attempt += 1
         get.attempt_began = now
         get.began = get.began or now
-        patience, size = self._patience, get.stored.size
-        seconds = min(patience.attempt, get.began + patience.request - now)
+        size = get.stored.size
         path = self._path + quote(self._source.prefix + get.stored.key)
         if credentials is None:  # of a bucket that anyone may read
             headers = [f"{name}: {value}" for name, value in _ASKED.items()]
@@ -148,7 +147,7 @@ class Gets:
         headers.append(f'if-match: "{get.stored.etag}"')
         if get.offset:
             headers.append(f"range: bytes={get.offset}-")
-        seconds += patience.seconds_more(size)
+        seconds = self._patience.seconds_of_attempt(get.began, size)
         return self._transfers.start(self._origin + path, headers, seconds, size, whole)
 
     def _parts(self, transfer: Transfer) -> Iterator[bytes]:
@@ -225,26 +224,25 @@ class Gets:
                 f"{place} cannot be read: {failure.sentence}. Check AWS_ENDPOINT_URL_S3 and "
                 "AWS_CA_BUNDLE, then run it again."
             )
-        if failure.kind is Kind.REFUSED or (failure.kind is Kind.CLOCK and get.clock_was_set):
+        is_clock = failure.kind is Kind.CLOCK
+        if failure.kind is Kind.REFUSED or (is_clock and get.clock_was_set >= MOMENTS_OF_CLOCK):
             return Problem(f"{place} cannot be read: {failure.sentence}.")
         if self._retries_left <= 0:
-            return Problem(
-                f"{place} cannot be read ({failure.reason}), and all {patience.retries:,} retries "
-                "of a run are used up. Run it again when S3, or the way to it, is well."
-            )
-        if failure.kind is Kind.CLOCK:
-            get.clock_was_set = True
+            return Problem(f"{place} cannot be read ({failure.reason}), {USED_UP}")
+        if is_clock:
+            get.clock_was_set += 1
             self._signer.clock_offset = failure.seconds
             return 0.0
-        pause = max(patience.pause(get.attempt), min(failure.seconds, patience.longest_pause))
-        ends = get.began + patience.request + patience.seconds_more(get.stored.size)
-        begins = time.monotonic() + pause
-        if get.attempt < patience.attempts and begins + patience.connect < ends:
+        pause = patience.pause_before_next(get.attempt, get.began, get.stored.size, failure.seconds)
+        if pause is not None:
             return pause
-        if failure.code or failure.status >= 400:  # whose sentence tells that it was tried often
-            return Problem(f"{place} cannot be read: {failure.sentence}.")
+        last = "" if failure.status < 400 else f"; the last answer was {failure.reason}"
+        times = f"(after {tried(get.attempt, get.began)}{last})"
+        if failure.code or failure.status >= 400:
+            return Problem(f"{place} cannot be read: {failure.sentence} {times}.")
         return Problem(
-            f"{place} cannot be read, after several tries: {failure.sentence}. Run it again later."
+            f"{place} cannot be read: {failure.sentence} {times}. Check the network and "
+            "AWS_ENDPOINT_URL_S3, then run it again."
         )
 
     def _place(self, get: _Get) -> str:

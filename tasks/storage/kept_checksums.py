@@ -9,7 +9,6 @@ who want proof. Pure functions over headers and bytes.
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Mapping
@@ -79,7 +78,7 @@ def _digest(base64_text: str | None) -> bytes | None:
     """None for what is no plain digest, such as one of parts (with a dash and their number)."""
     try:
         return base64.b64decode(base64_text, validate=True) if base64_text else None
-    except binascii.Error:
+    except ValueError:
         return None
 
 

@@ -4,6 +4,11 @@ Shared by the two ways to S3, boto3 and libcurl; imports neither. An answer to a
 so there the status stands where the code would.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
 _OTHER_REGION = "the bucket lies in another region; set AWS_REGION to that one"
 _REMEDIES = {
     "NoSuchBucket": "there is no such bucket; create it, or correct its name",
@@ -42,3 +47,14 @@ def remedy(code: str, message: str) -> str:
             "later, and see that AWS_ENDPOINT_URL_S3, if it is set, names an S3 server"
         )
     return f"S3 answers {code} ({message}); mend that and run it again"
+
+
+def read_refusals(client: "S3Client") -> None:
+    """Have a client of boto3's read every refusal, whatever headers come with it."""
+    client.meta.events.register("before-parse.s3.GetObject", _keep_to_status)
+
+
+def _keep_to_status(response_dict: dict[str, Any], **_: object) -> None:
+    # Where a checksum comes with it, botocore takes a refusal for the object and fails to parse it.
+    if response_dict["status_code"] >= 300 and not isinstance(response_dict["body"], bytes):
+        response_dict["body"] = b""

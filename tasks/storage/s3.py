@@ -7,38 +7,46 @@ the thousand is not done here but in `tasks.storage.bulk`.
 """
 
 import contextlib
-import functools
 import hashlib
+import mimetypes
 import os
-import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import botocore.session
 from botocore import exceptions as aws
-from botocore.config import Config
 
 from tasks.problem import Problem
 from tasks.storage import Overtaken, StoredObject, overtaken
 from tasks.storage.address import BulkSource, Credentials
-from tasks.storage.aws_models import load_quickly
 from tasks.storage.checksum import PART_BYTES, base64_of, combine, parts_of
 from tasks.storage.refusal import remedy
-from tasks.storage.s3_listing import list_quickly, objects_of
+from tasks.storage.s3_attempts import BODY_FAILS, Attempts, Call
+from tasks.storage.s3_clients import (
+    attempts_of,
+    client_of_process,
+    hasty_client,
+    impatient_client,
+    making_clients,
+    renew_credentials,
+    session_of_process,
+    unless_aws,
+)
+from tasks.storage.s3_errors import code_of, explained
+from tasks.storage.s3_listing import objects_of
+from tasks.storage.s3_upload import UploadInParts
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_UPLOAD_THREADS = 4
-_CHUNK_BYTES = 1 << 20
-_READ_ATTEMPTS = 6
+__all__ = ["S3Prefix", "explained", "hasty_client"]
 
-_making_clients: dict[int, threading.Lock] = {}
+_CHUNK_BYTES = 1 << 20
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/\d+")
 
 
 class S3Prefix:
@@ -61,9 +69,7 @@ class S3Prefix:
     @property
     def client(self) -> "S3Client":
         process = os.getpid()
-        # By one thread at a time: a session bears no more, and one client is enough. A fork has a
-        # lock of its own, since the thread that held this one is not in it.
-        with _making_clients.setdefault(process, threading.Lock()):
+        with making_clients.setdefault(process, threading.Lock()):
             return (self._make_client or client_of_process)(process)
 
     def key(self, key: str) -> str:
@@ -71,16 +77,26 @@ class S3Prefix:
 
     def check_readable(self) -> None:
         with explained(f"{self.url} cannot be listed"):
-            _impatient_client(os.getpid()).list_objects_v2(
+            impatient_client(os.getpid()).list_objects_v2(
                 Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1
             )
 
     def check_writable(self) -> None:
-        """Starts an upload and gives it up: that needs the right to write and leaves no object."""
-        client, key = _impatient_client(os.getpid()), self.key("_probe/write")
-        with explained(f"{self.url} cannot be written"):
-            upload = client.create_multipart_upload(Bucket=self.bucket, Key=key)
-            client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload["UploadId"])
+        """Asks to complete an upload that there is not: that needs the right to write.
+
+        It leaves nothing behind, at whatever moment it is broken off.
+        """
+        client = impatient_client(os.getpid())
+        with (
+            explained(f"{self.url} cannot be written"),
+            contextlib.suppress(client.exceptions.NoSuchUpload),
+        ):
+            client.complete_multipart_upload(
+                Bucket=self.bucket,
+                Key=self.key("_probe/write"),
+                UploadId="of-no-upload",
+                MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": "none"}]},
+            )
 
     def make_bucket(self) -> None:
         """Create the bucket; one that is there already, and ours, stays as it is."""
@@ -113,19 +129,19 @@ class S3Prefix:
     def first_key(self, prefix: str, after: str) -> str | None:
         with explained(f"{self.url} cannot be listed"):
             page = self._page(Prefix=self.key(prefix), StartAfter=self.key(after), MaxKeys=1)
-        found = next(objects_of(page, self.prefix), None)
-        return found.key if found else None
+            found = next(objects_of(page, self.prefix), None)
+            return found.key if found else None
 
     def find(self, key: str) -> StoredObject | None:
         with explained(f"{self.url}/{key} cannot be looked at"):
             try:
                 head = self.client.head_object(Bucket=self.bucket, Key=self.key(key))
             except aws.ClientError as error:
-                if _code(error) in ("404", "NoSuchKey", "NotFound"):
+                if code_of(error) in ("404", "NoSuchKey", "NotFound"):
                     return None
                 raise
-        etag, written = head["ETag"].strip('"'), head["LastModified"].timestamp()
-        return StoredObject(key, head["ContentLength"], etag, written)
+            etag, written = head["ETag"].strip('"'), head["LastModified"].timestamp()
+            return StoredObject(key, head["ContentLength"], etag, written)
 
     def stored_sha256(self, key: str, /) -> str | None:
         with explained(f"{self.url}/{key} cannot be looked at"):
@@ -135,34 +151,63 @@ class S3Prefix:
         return head.get("ChecksumSHA256")
 
     def read(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
-        return b"" if size == 0 else b"".join(self._chunks(key, offset, size))
+        if size == 0:
+            return b""
+        last = "" if size is None else offset + size - 1
+        part: dict[str, Any] = {"Range": f"bytes={offset}-{last}"} if offset or size else {}
+        with explained(f"{self.url}/{key} cannot be read"):
+            return self._whole(key, **part)[0]
 
     def stream(self, key: str) -> Iterator[bytes]:
-        yield from self._chunks(key, 0, None)
-
-    def _chunks(self, key: str, offset: int, size: int | None) -> Iterator[bytes]:
-        """The bytes from `offset`; where a connection breaks, it goes on from there.
-
-        boto3 repeats requests that fail, but not the reading of an answer that has begun.
-        """
-        last = "" if size is None else str(offset + size - 1)
-        same_version: dict[str, Any] = {}
+        """A connection that breaks costs nothing of what has come: it goes on from there."""
+        offset, since = 0, -1
+        version: dict[str, Any] = {}
         with explained(f"{self.url}/{key} cannot be read"):
-            for attempt in range(_READ_ATTEMPTS):
-                part: dict[str, Any] = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
-                answer = self.client.get_object(
-                    Bucket=self.bucket, Key=self.key(key), **part, **same_version
-                )
-                same_version = {"IfMatch": answer["ETag"]}
+            while True:
+                if offset != since:  # something came: that has all the patience again
+                    reading, since = Call("GET", self.key(key), time.monotonic()), offset
                 try:
+                    # Always by range, for the answer to that tells how long the object is.
+                    answer = self._get(key, Range=f"bytes={offset}-", **version)
+                    version = {"IfMatch": answer["ETag"]}
                     for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
                         offset += len(chunk)
                         yield chunk
                     return
-                except (aws.IncompleteReadError, aws.HTTPClientError):
-                    if attempt == _READ_ATTEMPTS - 1:
+                except BODY_FAILS as error:
+                    if isinstance(error, aws.FlexibleChecksumError):
+                        raise  # too late: the bytes have been given away
+                    time.sleep(self._attempts.pause_after_body(reading, error))
+                except aws.ClientError as error:
+                    if code_of(error) != "InvalidRange" or offset:
                         raise
-                    time.sleep(random.uniform(0, 0.2 * 2**attempt))
+                    return  # there is nothing in it
+
+    def _whole(self, key: str, **part: Any) -> tuple[bytes, str]:
+        """The bytes of one answer, never of two, so that S3's checksum holds; and the ETag."""
+        reading = Call("GET", self.key(key), time.monotonic())
+        while True:
+            try:
+                answer = self._get(key, **part)
+                return answer["Body"].read(), answer["ETag"].strip('"')
+            except BODY_FAILS as error:
+                time.sleep(self._attempts.pause_after_body(reading, error))
+
+    def _get(self, key: str, **more: Any) -> Any:
+        """An object or a range of it; raises where the answer is not as long as the range."""
+        answer = self.client.get_object(Bucket=self.bucket, Key=self.key(key), **more)
+        if found := _RANGE.match(answer.get("ContentRange", "")):
+            due = int(found[2]) - int(found[1]) + 1
+            if answer["ContentLength"] != due:
+                answer["Body"].close()
+                raise aws.IncompleteReadError(
+                    actual_bytes=answer["ContentLength"], expected_bytes=due
+                )
+        return answer
+
+    @property
+    def _attempts(self) -> Attempts:
+        return attempts_of(self.client)
 
     def bulk_source(self) -> BulkSource:
         return BulkSource(
@@ -170,7 +215,7 @@ class S3Prefix:
             bucket=self.bucket,
             prefix=self.prefix,
             region=self._region(),
-            endpoint=_unless_aws(self.client.meta.endpoint_url),
+            endpoint=unless_aws(self.client.meta.endpoint_url),
         )
 
     def _region(self) -> str:
@@ -183,9 +228,11 @@ class S3Prefix:
         headers: dict[str, str] = answer["ResponseMetadata"].get("HTTPHeaders", {})
         return headers.get("x-amz-bucket-region") or self.client.meta.region_name
 
-    def credentials(self) -> Credentials | None:
+    def credentials(self, expired: Credentials | None = None, /) -> Credentials | None:
         with explained(f"{self.url} cannot be read"):
-            found = _session_of_process(os.getpid()).get_credentials()
+            if expired is not None:
+                renew_credentials(expired.token or "")
+            found = session_of_process(os.getpid()).get_credentials()
             if found is None:
                 raise aws.NoCredentialsError
             now = found.get_frozen_credentials()
@@ -205,8 +252,7 @@ class S3Prefix:
         """The bytes of a small object and their ETag; None where there is no object."""
         with explained(f"{self.url}/{key} cannot be read"):
             try:
-                answer = self.client.get_object(Bucket=self.bucket, Key=self.key(key))
-                return answer["Body"].read(), answer["ETag"].strip('"')
+                return self._whole(key)
             except self.client.exceptions.NoSuchKey:
                 return None
 
@@ -230,6 +276,7 @@ class S3Prefix:
                     Bucket=self.bucket,
                     Key=self.key(key),
                     Body=data,
+                    ContentType=mimetypes.guess_type(key)[0] or "binary/octet-stream",
                     ChecksumSHA256=base64_of(hashlib.sha256(data).digest()),
                     **_condition(expected_etag),
                 )
@@ -263,11 +310,15 @@ class S3Prefix:
                         **_condition(expected_etag),
                     )
                 else:
-                    sha256 = self._write_parts(self.key(key), path, _condition(expected_etag))
+                    upload = UploadInParts(self.client, self.bucket, self.key(key), path)
+                    sha256 = upload.run(_condition(expected_etag))
             except aws.ClientError as error:
-                if not _is_refused_condition(error):
+                is_unknown = code_of(error) == "NoSuchUpload"  # completed by a try without answer?
+                if not (is_unknown or _is_refused_condition(error)):
                     raise
                 if not self._holds(key, path):
+                    if is_unknown:
+                        raise
                     raise overtaken(f"{self.url}/{key}") from None
                 return
         arrived = self.find(key)
@@ -287,183 +338,6 @@ class S3Prefix:
         sha256 = base64_of(digests[0]) if arrived.size <= PART_BYTES else combine(digests)
         return self.stored_sha256(key) == sha256
 
-    def _write_parts(self, key: str, path: Path, condition: dict[str, Any]) -> str:
-        note = path.with_name(path.name + ".upload")
-        self._give_up_earlier(key, note)
-        upload_id = self.client.create_multipart_upload(
-            Bucket=self.bucket, Key=key, ChecksumAlgorithm="SHA256", ContentType="application/gzip"
-        )["UploadId"]
-        try:
-            note.write_text(upload_id)
-            digests = self._send_parts(key, path, upload_id)
-            self.client.complete_multipart_upload(
-                Bucket=self.bucket,
-                Key=key,
-                UploadId=upload_id,
-                MultipartUpload={
-                    "Parts": [
-                        {"PartNumber": number, "ETag": etag, "ChecksumSHA256": base64_of(digest)}
-                        for number, etag, digest in digests
-                    ]
-                },
-                **condition,
-            )
-        except BaseException:
-            with contextlib.suppress(aws.BotoCoreError, aws.ClientError):
-                self._give_up(key, upload_id)
-                note.unlink(missing_ok=True)
-            raise
-        note.unlink(missing_ok=True)
-        return combine([digest for _, _, digest in digests])
-
-    def _send_parts(self, key: str, path: Path, upload_id: str) -> list[tuple[int, str, bytes]]:
-        client = self.client
-
-        def send(number: int, part: bytes) -> tuple[int, str, bytes]:
-            digest = hashlib.sha256(part).digest()
-            answer = client.upload_part(
-                Bucket=self.bucket,
-                Key=key,
-                UploadId=upload_id,
-                PartNumber=number,
-                Body=part,
-                ChecksumSHA256=base64_of(digest),
-            )
-            return number, answer["ETag"], digest
-
-        sent: list[tuple[int, str, bytes]] = []
-        with ThreadPoolExecutor(_UPLOAD_THREADS) as threads:
-            waiting = []
-            for number, part in enumerate(parts_of(path), 1):
-                waiting.append(threads.submit(send, number, part))
-                if len(waiting) == _UPLOAD_THREADS:  # so many parts in memory, and no more
-                    sent.append(waiting.pop(0).result())
-            sent += [part.result() for part in waiting]
-        return sent
-
-    def _give_up_earlier(self, key: str, note: Path) -> None:
-        """Give up the upload that a note speaks of, if there is one."""
-        if not note.exists():
-            return
-        if upload_id := note.read_text():  # empty: killed before it was written
-            self._give_up(key, upload_id)
-        note.unlink(missing_ok=True)
-
-    def _give_up(self, key: str, upload_id: str) -> None:
-        with contextlib.suppress(self.client.exceptions.NoSuchUpload):
-            self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
-
-
-@functools.lru_cache(maxsize=1)
-def client_of_process(_pid: int) -> "S3Client":
-    """The S3 client of this process, by its number so that a fork never shares connections."""
-    return _make_client(max_attempts=8)
-
-
-@functools.lru_cache(maxsize=1)
-def _impatient_client(_pid: int) -> "S3Client":
-    """For the first look at a place: a wrong address should not take a minute to find out."""
-    return _make_client(max_attempts=2)
-
-
-@functools.lru_cache(maxsize=1)
-def hasty_client(_pid: int) -> "S3Client":
-    """For small objects that are read and written all the time: the next try finds them, too."""
-    return _make_client(max_attempts=2, connect_seconds=3, read_seconds=5)
-
-
-@functools.lru_cache(maxsize=1)
-def _session_of_process(_pid: int) -> botocore.session.Session:
-    session = botocore.session.get_session()
-    load_quickly(session)
-    return session
-
-
-def _make_client(
-    max_attempts: int, connect_seconds: int = 10, read_seconds: int = 60
-) -> "S3Client":
-    with explained("S3 cannot be reached"):
-        session = _session_of_process(os.getpid())
-        endpoint = _endpoint_override(session)
-        config = Config(
-            retries={"mode": "standard", "total_max_attempts": max_attempts},
-            connect_timeout=connect_seconds,
-            read_timeout=read_seconds,
-            max_pool_connections=32,
-            s3={"addressing_style": "path"} if endpoint else None,
-        )
-        region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
-        region = region or "us-east-1"
-        try:
-            client: S3Client = session.create_client(  # type: ignore[assignment]
-                "s3", region_name=region, config=config
-            )
-        except aws.InvalidRegionError:
-            raise Problem(
-                f"{region!r} is no region of AWS: correct AWS_REGION, such as us-east-1."
-            ) from None
-        list_quickly(client)
-        return client
-
-
-def _endpoint_override(session: botocore.session.Session) -> str | None:
-    """The endpoint that the environment or the profile names in place of AWS's own."""
-    try:
-        url = session.create_client("s3", region_name="us-east-1").meta.endpoint_url
-    except ValueError as error:
-        raise Problem(
-            f"{error}. Correct AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL): it looks like "
-            "http://127.0.0.1:5555. For AWS itself, unset it."
-        ) from None
-    return _unless_aws(url)
-
-
-def _unless_aws(url: str) -> str | None:
-    host = urlsplit(url).hostname or ""
-    return None if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else url
-
-
-@contextlib.contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn what boto3 raises into a `Problem` that starts with `what` and ends with the remedy."""
-    try:
-        yield
-    except aws.ClientError as error:
-        message = error.response.get("Error", {}).get("Message", "")
-        raise Problem(f"{what}: {remedy(_code(error), message)}.") from None
-    except aws.ProfileNotFound as error:
-        raise Problem(f"{what}: {error}. Correct AWS_PROFILE, or unset it.") from None
-    except aws.PartialCredentialsError as error:
-        raise Problem(f"{what}: {error}. Set what is missing, or use AWS_PROFILE.") from None
-    except aws.NoCredentialsError:
-        raise Problem(
-            f"{what}: there are no AWS credentials. Set AWS_PROFILE (aws configure list-profiles "
-            "shows what there is), or run it where an instance role provides them."
-        ) from None
-    except (aws.CredentialRetrievalError, aws.SSOError, aws.UnauthorizedSSOTokenError) as error:
-        raise Problem(f"{what}: {error}. Log in again (aws sso login).") from None
-    except (
-        aws.EndpointConnectionError,
-        aws.ConnectTimeoutError,
-        aws.ConnectionClosedError,
-    ) as error:
-        raise Problem(
-            f"{what}: {_ended(error)} Check the network and AWS_ENDPOINT_URL_S3, then run it again."
-        ) from None
-    except aws.ParamValidationError as error:
-        report = str(error).partition("\n")[2].strip()
-        mistake = report.partition(": Bucket name must")[0]  # and not the pattern that it must
-        raise Problem(f"{what}: {_ended(mistake)} Correct the address.") from None
-    except (aws.ConfigParseError, aws.ConfigNotFound) as error:
-        raise Problem(f"{what}: {_ended(error)} Correct that file of AWS's.") from None
-    except (aws.BotoCoreError, aws.HTTPClientError) as error:
-        raise Problem(f"{what}: {_ended(error)} Run it again when that is mended.") from None
-
-
-def _ended(message: object) -> str:
-    """A message of boto3's as a sentence: they end in a full stop or not."""
-    return str(message).rstrip(" .") + "."
-
 
 def _condition(expected_etag: str | None) -> dict[str, Any]:
     """What has S3 write only if an object is as expected."""
@@ -475,8 +349,4 @@ def _condition(expected_etag: str | None) -> dict[str, Any]:
 def _is_refused_condition(error: aws.ClientError) -> bool:
     """Whether the object was not as expected, or is being written by somebody else right now."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status == 412 or _code(error) in ("ConditionalRequestConflict", "NoSuchKey")
-
-
-def _code(error: aws.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+    return status == 412 or code_of(error) in ("ConditionalRequestConflict", "NoSuchKey")

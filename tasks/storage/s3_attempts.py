@@ -1,0 +1,289 @@
+"""The attempts of boto3's calls to S3: each in its time, all counted, and no more than make sense.
+
+boto3 itself tries nothing again here. `Attempts` sends its requests, holds each answer to its
+length and to a time, and decides by `tasks.storage.patience` whether there is another attempt.
+Credentials that S3 calls expired are looked up afresh. Every attempt that fails is logged as those
+of `tasks.storage.gets` are. What is given up is `GivenUp`, a sentence without its beginning.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from botocore import exceptions as aws
+from botocore.awsrequest import AWSResponse
+
+from tasks.storage import budget, tally
+from tasks.storage.answers import Failure, Kind, refusal_of
+from tasks.storage.patience import MOMENTS_OF_CLOCK, USED_UP, Patience, tried
+from tasks.storage.s3_body import Body, Sending
+from tasks.storage.traffic import Traffic
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_log = logging.getLogger("tasks.storage")
+_CALL = "tasks.storage.call"
+_OPERATIONS = {
+    "GetObject": "GET",
+    "HeadBucket": "HEAD",
+    "HeadObject": "HEAD",
+    "ListObjectsV2": "LIST",
+    "ListMultipartUploads": "LIST",
+    "PutObject": "PUT",
+    "CreateMultipartUpload": "multipart",
+    "UploadPart": "multipart",
+    "CompleteMultipartUpload": "multipart",
+    "AbortMultipartUpload": "multipart",
+    "DeleteObject": "DELETE",
+    "DeleteObjects": "DELETE",
+}
+_ANSWERED_IN_XML = (
+    *("CompleteMultipartUpload", "CreateMultipartUpload", "DeleteObjects"),
+    *("ListMultipartUploads", "ListObjectsV2"),
+)
+_ROOT = re.compile(rb"<([A-Za-z][\w:.-]*)[\s/>]")
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+_NAMES: tuple[tuple[type[Exception], str], ...] = (  # as those of libcurl's faults
+    (aws.EndpointConnectionError, "not connected"),
+    (aws.ConnectTimeoutError, "not connected"),
+    (aws.ProxyConnectionError, "not connected"),
+    (aws.ReadTimeoutError, "stalled"),
+    (aws.SSLError, "no TLS"),
+    (aws.ConnectionClosedError, "reset"),
+    (aws.ResponseStreamingError, "reset"),
+    (aws.IncompleteReadError, "cut off"),
+    (aws.FlexibleChecksumError, "wrong checksum"),
+    (aws.HTTPClientError, "reset"),
+)
+BODY_FAILS = (aws.HTTPClientError, aws.IncompleteReadError, aws.FlexibleChecksumError)
+"""What reading a streamed body raises where another attempt may help."""
+
+
+class GivenUp(aws.BotoCoreError):
+    """What was tried and tried again; its message is what is said behind the name of the thing."""
+
+    fmt = "{sentence}"
+
+
+class _NoWholeDocument(aws.IncompleteReadError):
+    fmt = "the answer of {actual_bytes} bytes is no whole document"
+
+
+@dataclass
+class Call:
+    """One call and how it went until now."""
+
+    operation: str
+    key: str
+    began: float
+    attempt: int = 0
+    attempt_began: float = 0.0
+    request_id: str = ""
+    size: int = 0
+    """Of the body that is sent, in bytes."""
+    clock_failures: int = 0
+
+
+class _Here(threading.local):
+    """The attempt that this thread is at: one thread makes a call from beginning to end."""
+
+    began = 0.0
+    request_id = ""
+    token = ""
+    size = 0
+
+
+class Attempts:
+    """The attempts of one client's calls, from all its threads."""
+
+    def __init__(self, patience: Patience, renew: Callable[[str], bool]) -> None:
+        """`renew` gets a session token that has expired; whether there is another one now."""
+        self._patience = patience
+        self._renew = renew
+        self._here = _Here()
+
+    def attach(self, client: "S3Client") -> None:
+        self._endpoint: Any = client._endpoint  # type: ignore[attr-defined]  # there is no other way
+        events: Any = client.meta.events  # described without what handlers return
+        events.register("before-call.s3", self._begin)
+        events.register("before-send.s3", self._send)
+        events.register("needs-retry.s3", self._after)
+
+    def pause_after_body(self, call: Call, error: Exception) -> float:
+        """How long to wait before a body that broke off is asked for again; raises `GivenUp`."""
+        call.attempt += 1
+        call.attempt_began, call.request_id = self._here.began, self._here.request_id
+        pause = self._pause(call, _failure_of(error))
+        assert pause is not None  # such failures may pass
+        return pause
+
+    def _begin(self, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
+        path = unquote(params["url_path"].partition("?")[0]).lstrip("/")
+        query = params["query_string"]
+        prefix = query.get("prefix", "") if isinstance(query, dict) else ""
+        operation = _OPERATIONS.get(model.name, model.name)
+        context[_CALL] = Call(operation, path or prefix, time.monotonic())
+
+    def _send(self, request: Any, event_name: str, **_: Any) -> AWSResponse:
+        """In place of botocore, which neither looks at lengths nor ever stops reading."""
+        name = event_name.rpartition(".")[2]
+        operation = _OPERATIONS.get(name, name)
+        now = self._here
+        now.began, now.request_id = time.monotonic(), ""
+        now.token = _text(request.headers.get("X-Amz-Security-Token", ""))
+        now.size = sent = int(request.headers.get("Content-Length") or 0)
+        is_streamed, request.stream_output = request.stream_output, True
+        tally.of_process.add(operation, Traffic(attempts=1, bytes=sent))
+        if hasattr(request.body, "read"):
+            seconds = self._patience.attempt + self._patience.seconds_more(sent)
+            request.body = Sending(request.body, request.url, seconds)
+        answer = self._endpoint.http_session.send(request)
+        now.request_id = answer.headers.get("x-amz-request-id", "")
+        told = answer.headers.get("Content-Length", "")
+        size = int(told) if told.isdecimal() else None
+        body = Body(
+            answer.raw,
+            answer.url,
+            None if request.method == "HEAD" else size,
+            self._patience.attempt + self._patience.seconds_more(max(sent, size or 0)),
+            lambda came: tally.of_process.add(operation, Traffic(bytes=came)),
+        )
+        whole = AWSResponse(answer.url, answer.status_code, answer.headers, body)
+        if not is_streamed or answer.status_code >= 300:
+            document = whole.content
+            is_due = name in _ANSWERED_IN_XML and answer.status_code == 200
+            if not _is_whole(document) and (is_due or document.startswith(b"<")):
+                raise _NoWholeDocument(actual_bytes=len(document), expected_bytes=0)
+        return whole
+
+    def _after(
+        self,
+        response: tuple[Any, Any] | None,
+        caught_exception: Exception | None,
+        attempts: int,
+        request_dict: dict[str, Any],
+        **_: Any,
+    ) -> float | None:
+        """What botocore asks after each attempt: in how many seconds to try again, if at all."""
+        call: Call = request_dict["context"][_CALL]
+        now = self._here
+        call.attempt, call.attempt_began, call.size = attempts, now.began, now.size
+        call.request_id = now.request_id
+        failure = _failure(response, caught_exception)
+        pause = None if failure is None else self._pause(call, failure)
+        if pause is None:
+            self._count(call)
+        return pause
+
+    def _pause(self, call: Call, failure: Failure) -> float | None:
+        """How long to wait until the next attempt, None where it makes no sense, or `GivenUp`."""
+        try:
+            pause = self._what_then(call, failure)
+        except GivenUp:
+            self._tell(call, failure, None)
+            self._count(call)
+            raise
+        if pause is not None or failure.status != 404:  # which is an answer as good as any
+            self._tell(call, failure, pause)
+        if pause is not None:
+            budget.of_run.spend()
+            tally.of_process.add(call.operation, Traffic(retries={failure.reason: 1}))
+        return pause
+
+    def _what_then(self, call: Call, failure: Failure) -> float | None:
+        asked = failure.seconds
+        if failure.kind is Kind.EXPIRED or (failure.status == 400 and not failure.code):
+            if not self._renew(self._here.token):
+                return None
+        elif failure.kind is Kind.CLOCK:
+            asked = 0.0
+            call.clock_failures += 1
+            if call.clock_failures > MOMENTS_OF_CLOCK:
+                return None
+        elif failure.kind is not Kind.PASSING:
+            return None
+        patience = self._patience
+        if not budget.of_run.left_of(patience.retries):
+            raise GivenUp(sentence=f"it failed ({failure.reason}), {USED_UP}")
+        pause = patience.pause_before_next(call.attempt, call.began, call.size, asked)
+        if pause is None:
+            raise GivenUp(sentence=_given_up(call, failure))
+        return pause
+
+    def _count(self, call: Call) -> None:
+        seconds = time.monotonic() - call.began
+        tally.of_process.add(call.operation, Traffic(requests=1, seconds=seconds))
+
+    def _tell(self, call: Call, failure: Failure, pause: float | None) -> None:
+        if not _log.isEnabledFor(logging.INFO):
+            return
+        why = failure.error or failure.reason
+        told = {
+            "key": call.key,
+            "operation": call.operation,
+            "status": failure.status,
+            "code": failure.code,
+            "error": why,
+            "request_id": call.request_id,
+            "seconds": round(time.monotonic() - call.attempt_began, 3),
+            "attempt": call.attempt,
+            "backoff": pause if pause is None else round(pause, 3),
+        }
+        _log.info(
+            "%s %a failed: %s (attempt %d, %s)",
+            *(call.operation, call.key, why, call.attempt),
+            "the last" if pause is None else f"again in {pause:.2f} s",
+            extra={"s3": told},
+        )
+
+
+def _given_up(call: Call, failure: Failure) -> str:
+    times = tried(call.attempt, call.began)
+    if failure.status:
+        return f"{failure.sentence} (after {times}; the last answer was {failure.reason})."
+    return (
+        f"{failure.sentence} (after {times}). Check the network and AWS_ENDPOINT_URL_S3, then run "
+        "it again."
+    )
+
+
+def _failure(response: tuple[Any, Any] | None, error: Exception | None) -> Failure | None:
+    """What was wrong with an attempt, if anything."""
+    if response is None:
+        return None if error is None else _failure_of(error)
+    answer, parsed = response
+    status = int(parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", answer.status_code))
+    if status < 300:
+        return None
+    told = parsed.get("Error", {})
+    code = str(told.get("Code", ""))
+    headers = {name.lower(): _text(value) for name, value in answer.headers.items()}
+    code = "" if code.isdecimal() else code  # the status, as no code came
+    return refusal_of(status, code, str(told.get("Message", "")), headers)
+
+
+def _failure_of(error: Exception) -> Failure:
+    """Of an attempt without an answer, or without a whole one."""
+    name = next((name for kind, name in _NAMES if isinstance(error, kind)), "")
+    kind = Kind.PASSING if name and _UNTRUSTED not in str(error) else Kind.REFUSED
+    sentence = str(error).rstrip(" .")
+    if isinstance(error, aws.FlexibleChecksumError):
+        sentence = "what came does not have the checksum that S3 keeps of it"
+    return Failure(kind, name or type(error).__name__, sentence, error=sentence)
+
+
+def _is_whole(document: bytes) -> bool:
+    """Whether a document of XML goes on to its end."""
+    root = _ROOT.search(document)
+    end = document.rstrip()
+    return root is not None and end.endswith((b"</" + root[1] + b">", b"/>"))
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value

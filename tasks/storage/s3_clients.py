@@ -1,0 +1,146 @@
+"""The S3 clients of this process: where they find S3 and credentials, and how patient they are.
+
+Each process makes its own, because connections do not survive a fork. Patience, and the retries of
+a run with it, are those of luigi.cfg, but for clients whose name says otherwise.
+"""
+
+import functools
+import os
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+import botocore.session
+from botocore import exceptions as aws
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+from tasks.out_of_memory import is_out_of_memory
+from tasks.problem import Problem
+from tasks.settings import load
+from tasks.storage.aws_models import load_quickly
+from tasks.storage.patience import Patience
+from tasks.storage.refusal import read_refusals
+from tasks.storage.s3_attempts import Attempts
+from tasks.storage.s3_errors import explained
+from tasks.storage.s3_listing import list_quickly
+from tasks.storage.wire_logs import keep_credentials_out
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+making_clients: dict[int, threading.Lock] = {}
+"""By one thread at a time: a session bears no more. A fork has a lock of its own, since the thread
+that held this one is not in it."""
+
+_FIRST_LOOK = 4
+_HASTY = Patience(connect=3, stall=5, request=15, attempts=2)
+_attempts: "WeakKeyDictionary[S3Client, Attempts]" = WeakKeyDictionary()
+
+
+@functools.lru_cache(maxsize=1)
+def client_of_process(_pid: int) -> "S3Client":
+    """The S3 client of this process, by its number so that a fork never shares connections."""
+    return _make_client(load().patience)
+
+
+@functools.lru_cache(maxsize=1)
+def impatient_client(_pid: int) -> "S3Client":
+    """For the first look at a place: a wrong address should not take a minute to find out."""
+    return _make_client(replace(load().patience, attempts=_FIRST_LOOK))
+
+
+@functools.lru_cache(maxsize=1)
+def hasty_client(_pid: int) -> "S3Client":
+    """For small objects that are read and written all the time: the next try finds them, too."""
+    return _make_client(_HASTY)
+
+
+def attempts_of(client: "S3Client") -> Attempts:
+    """Those of a client; of one that was not made here, as many as boto3 itself makes."""
+    return _attempts.get(client) or Attempts(replace(Patience(), attempts=1), lambda _: False)
+
+
+def forget() -> None:
+    """Drop all clients and what they were made of: the next are made anew."""
+    for kept in (client_of_process, impatient_client, hasty_client, session_of_process):
+        kept.cache_clear()
+
+
+def renew_credentials(expired: str) -> bool:
+    """Look credentials up afresh, as at the beginning, where those with this token have expired.
+
+    Whether there are others now. Those of a role renew themselves in time.
+    """
+    with making_clients.setdefault(os.getpid(), threading.Lock()):
+        known = session_of_process(os.getpid()).get_credentials()
+        if known is None:
+            return False
+        before = known.get_frozen_credentials()
+        if (before.token or "") != expired:
+            return True  # another thread was quicker
+        found = botocore.session.get_session().get_credentials()
+        now = found.get_frozen_credentials() if found is not None else before
+        if now == before or type(known) is not Credentials:
+            return False
+        values = {"access_key": now.access_key, "secret_key": now.secret_key, "token": now.token}
+        vars(known).update(values)  # at once: another thread may be about to sign
+        return True
+
+
+@functools.lru_cache(maxsize=1)
+def session_of_process(_pid: int) -> botocore.session.Session:
+    keep_credentials_out()
+    session = botocore.session.get_session()
+    load_quickly(session)
+    return session
+
+
+def _make_client(patience: Patience) -> "S3Client":
+    with explained("S3 cannot be reached"):
+        session = session_of_process(os.getpid())
+        endpoint = _endpoint_override(session)
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 1},  # `Attempts` makes the others
+            connect_timeout=patience.connect,
+            read_timeout=patience.stall,
+            max_pool_connections=32,
+            s3={"addressing_style": "path"} if endpoint else None,
+        )
+        region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
+        region = region or "us-east-1"
+        try:
+            client: S3Client = session.create_client(  # type: ignore[assignment]
+                "s3", region_name=region, config=config
+            )
+        except aws.InvalidRegionError:
+            raise Problem(
+                f"{region!r} is no region of AWS: correct AWS_REGION, such as us-east-1."
+            ) from None
+        list_quickly(client)
+        read_refusals(client)
+        _attempts[client] = Attempts(patience, renew_credentials)
+        _attempts[client].attach(client)
+        return client
+
+
+def _endpoint_override(session: botocore.session.Session) -> str | None:
+    """The endpoint that the environment or the profile names in place of AWS's own."""
+    try:
+        url = session.create_client("s3", region_name="us-east-1").meta.endpoint_url
+    except ValueError as error:
+        if is_out_of_memory(error):
+            raise
+        raise Problem(
+            f"{error}. Correct AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL): it looks like "
+            "http://127.0.0.1:5555. For AWS itself, unset it."
+        ) from None
+    return unless_aws(url)
+
+
+def unless_aws(url: str) -> str | None:
+    """An endpoint, unless it is AWS's own."""
+    host = urlsplit(url).hostname or ""
+    return None if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else url
