@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable
 
+from tasks.out_of_memory import SENTENCE, is_out_of_memory
 from tasks.problem import Problem
 
 _PROBLEM_IN_TRACEBACK = re.compile(
@@ -27,6 +28,10 @@ def sentence_of(error: BaseException | None) -> str | None:
     """What to tell of a mistake that a person can make; None for every other error."""
     if isinstance(error, Problem):
         return str(error)
+    if is_out_of_memory(error):
+        return SENTENCE
+    if type(error).__name__ == "RPCError":
+        return "the Luigi scheduler does not answer."
     if missing := _MISSING.match(str(error)):
         task, name = missing.groups()
         return f"{task} needs --{name}; luigi --module tasks {task} --help tells what that is."
@@ -64,8 +69,11 @@ def install() -> None:
         logger.addFilter(_SentencesOnly())
 
 
-def print_with(say: Callable[[str], None]) -> None:
-    """Have `say` print luigi's warnings and errors, instead of all else that may print them."""
+def print_with(say: Callable[[str, int], None]) -> None:
+    """Have `say` print luigi's warnings and errors, instead of all else that may print them.
+
+    It is given the message and its level.
+    """
     logger = logging.getLogger("luigi-interface")
     logger.setLevel(logging.WARNING)
     for handler in logger.handlers[:]:
@@ -74,9 +82,9 @@ def print_with(say: Callable[[str], None]) -> None:
 
 
 class _Saying(logging.Handler):
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str, int], None]) -> None:
         super().__init__()
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(self.format(record))
+        self._say(self.format(record), record.levelno)

@@ -8,6 +8,7 @@ above. Knows nothing of what the units are; draws on stderr only, so that output
 
 import ctypes
 import fcntl
+import logging
 import math
 import multiprocessing
 import os
@@ -21,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import figures
+from tasks import figures, run_log
 from tasks.processes import is_alive
 
 if TYPE_CHECKING:
@@ -282,21 +283,22 @@ class _Lock:
             self._threads.release()
 
 
-def say(sentence: str) -> None:
-    """One line on stderr, above the bars if there are any, and in the log if there is one."""
+def say(sentence: str, level: int = logging.INFO) -> None:
+    """One line on stderr, above the bars if there are any, and in the logs if there are any."""
     if _on_screen is not None and in_terminal():
         _on_screen.show(sentence)
     else:
         print(sentence, file=sys.stderr, flush=True)
+    run_log.said(sentence, level)
     if _log_path is not None:
-        with _log_path.open("a") as log:
-            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {sentence}", file=log)
+        run_log.append(_log_path, f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {sentence}")
 
 
 def log_to(path: Path) -> None:
     """Keep what is said from now on in a file as well."""
     global _log_path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # a full disk, say: no reason for the run to fail
+        path.parent.mkdir(parents=True, exist_ok=True)
     _log_path = path
 
 

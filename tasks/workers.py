@@ -26,6 +26,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
+from tasks import run_log
+from tasks.out_of_memory import SENTENCE, is_out_of_memory
 from tasks.problem import Problem
 
 Job = TypeVar("Job")
@@ -39,8 +41,21 @@ _JOBS_AT_ONCE = 2
 
 _SECONDS_TO_END = 10.0
 
-_START = "import gc, sys, importlib; gc.disable(); importlib.import_module(sys.argv.pop(1)).main()"
-"""What a process runs: looking for garbage while it imports would cost a fifth of its start."""
+_START = """\
+import gc, importlib, os, sys
+gc.disable()
+try:
+    importlib.import_module(sys.argv.pop(1)).main()
+except Exception as error:
+    from tasks.out_of_memory import is_out_of_memory
+    if is_out_of_memory(error):
+        os._exit(1)
+    raise
+"""
+"""What a process runs: looking for garbage while it imports would cost a fifth of its start.
+
+It ends without a word where there is no memory: whoever started it says so.
+"""
 
 
 class OutOfDate(Problem):
@@ -233,6 +248,7 @@ def serve(make: Callable[[Setup], Work[Job, Fetched, Answer]]) -> NoReturn:
     and made by now the processes share. Ends when they have, in the way of the first that failed.
     """
     numbers = [int(number) for number in sys.argv[1:]]
+    run_log.join()
     gc.freeze()
     gc.enable()
     for number in numbers:
@@ -246,7 +262,8 @@ def serve(make: Callable[[Setup], Work[Job, Fetched, Answer]]) -> NoReturn:
     failed = 0
     with contextlib.suppress(ChildProcessError):  # no more of them
         while True:
-            failed = failed or os.waitstatus_to_exitcode(os.wait()[1])
+            code = os.waitstatus_to_exitcode(os.wait()[1])
+            failed = failed or code
     if failed < 0:
         os.kill(os.getpid(), -failed)
     os._exit(failed)
@@ -269,8 +286,8 @@ class _Server(Generic[Job, Fetched, Answer]):
         self._fetched: queue.Queue[tuple[int, Job, Fetched | _Failure]] = queue.Queue(maxsize=1)
 
     def run(self) -> NoReturn:
-        for thread in (self._receive_all, self._fetch_all):
-            threading.Thread(target=thread, daemon=True).start()
+        for work in (self._receive_all, self._fetch_all):
+            threading.Thread(target=_or_end, args=(work,), daemon=True).start()
         while True:
             number, answer = self._next()
             self._connection.send((number, answer))
@@ -305,9 +322,21 @@ class _Server(Generic[Job, Fetched, Answer]):
             return _failure(error)
 
 
+def _or_end(work: Callable[[], None]) -> None:
+    """What a thread does; where that fails, the process ends, for others wait for the thread."""
+    try:
+        work()
+    except BaseException as error:
+        if not is_out_of_memory(error):
+            traceback.print_exc()
+        os._exit(1)
+
+
 def _failure(error: Exception) -> _Failure:
     if isinstance(error, Problem):
         return _Failure(str(error), True, isinstance(error, OutOfDate))
+    if is_out_of_memory(error):
+        return _Failure(SENTENCE, is_problem=True)
     if isinstance(error, OSError):
         return _Failure(f"{error.filename or 'the spool folder'}: {error.strerror}.", True)
     return _Failure("".join(traceback.format_exception(error)), is_problem=False)

@@ -16,7 +16,7 @@ from hypothesis import settings
 from ops import embedded_s3
 from tasks.bustimes import archive as archive_module
 from tasks.bustimes import synthetic
-from tasks.storage import s3 as s3_module
+from tasks.storage import s3_clients
 from tasks.weeks import Week
 
 pytest_plugins = [  # for the fixtures in them
@@ -69,10 +69,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def forget() -> None:
     """Drop what this process keeps of settings and connections."""
     archive_module._open.cache_clear()
-    s3_module.client_of_process.cache_clear()
-    s3_module._impatient_client.cache_clear()
-    s3_module.hasty_client.cache_clear()
-    s3_module._session_of_process.cache_clear()
+    s3_clients.forget()
 
 
 @pytest.fixture(scope="module")

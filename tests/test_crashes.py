@@ -13,20 +13,25 @@ import termios
 from pathlib import Path
 
 import pytest
+from luigi.rpc import RPCError
 
 from tasks.bustimes import conversion
 from tasks.bustimes.converter import Setup
 from tasks.bustimes.listing import list_week
 from tasks.bustimes.snapshot import key_of
+from tasks.luigi_messages import sentence_of
 from tasks.problem import Problem
 from tasks.storage import open_root
 from tasks.storage.address import BulkSource
 from tasks.storage.checksum import PART_BYTES
+from tests.conftest import forget
+from tests.faults import Fault, FaultyS3
 from tests.gate import Gate
 from tests.processes_under_test import (
     BOTH,
     FULL,
     MIDDLE,
+    NEXT_WEEK,
     SNAPSHOT,
     WEEK,
     WEEK_FILE,
@@ -171,6 +176,39 @@ def test_an_upload_whose_note_was_lost_costs_the_destination_nothing(
     assert gate.count("DELETE", WEEK_FILE_NAME) == 0
 
 
+def test_an_upload_that_nobody_knows_the_name_of_is_given_up_by_the_next_run(
+    fill: Fill, large_raw: Path, start: Start, gate: Gate
+) -> None:
+    place = fill(large_raw)
+    held = gate.hold("POST", r"W45\.jsonl\.gz\?uploads")
+    run = start(place, *FULL)
+    held.wait()
+    run.kill()
+    run.wait_until_nothing_is_left()
+    before = gate.answered
+    held.release()
+    gate.wait_until_answered(before + 1)
+    assert place.uploads() == [f"v2/{WEEK_FILE_NAME}"]
+    complete(place, start)
+
+
+def test_an_upload_that_was_begun_twice_is_given_up_once(
+    bucket: str, faulty_s3: FaultyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 has begun it, and nobody heard; so it is begun again."""
+    faulty_s3.control.fail(Fault.ANSWER_LOST, operation="CreateMultipartUpload")
+    path = tmp_path / WEEK_FILE_NAME
+    path.write_bytes(bytes(PART_BYTES + 1))
+    with monkeypatch.context() as behind_it:
+        behind_it.setenv("AWS_ENDPOINT_URL_S3", faulty_s3.url)
+        forget()
+        open_root(bucket).write_file(WEEK_FILE_NAME, path)
+    operations = [one.operation for one in faulty_s3.control.requests()]
+    assert operations.count("CreateMultipartUpload") == 2
+    assert operations.count("AbortMultipartUpload") == 1
+    assert place_of(bucket, "", tmp_path).uploads() == []
+
+
 def test_killed_between_two_folders_it_leaves_nothing_and_the_next_run_completes_it(
     raw: Path, start: Start, tmp_path: Path
 ) -> None:
@@ -219,6 +257,36 @@ def test_a_killed_converter_process_ends_the_run_with_a_sentence(
     assert "Traceback" not in run.said()
     assert place.files() == {}
     complete(place, start)
+
+
+def test_a_killed_worker_is_told_of_and_the_other_week_is_done(
+    place: Place, start: Start, gate: Gate
+) -> None:
+    """luigi's own fork, with a week of two."""
+    held = gate.hold(*MIDDLE)
+    run = start(place, *BOTH)
+    held.wait()
+    wait_until(lambda: place.week_file(NEXT_WEEK), run.said)
+
+    def workers() -> list[int]:
+        there = run.others().items()
+        return [pid for pid, line in there if "tasks.bustimes.converter" not in line]
+
+    wait_until(lambda: len(workers()) == 1, run.said)  # that of the other week ends
+    os.kill(workers()[0], signal.SIGKILL)
+    held.lose()
+    assert run.wait() == 1
+    run.wait_until_nothing_is_left()
+    sentence = f"{WEEK}: the process that was at it ended in the middle (exit status -9)"
+    assert run.said().count(sentence) == 1
+    assert "Traceback" not in run.said()
+    complete(place, start, *BOTH)
+
+
+def test_a_scheduler_that_is_killed_is_a_sentence_whatever_luigi_was_at() -> None:
+    assert sentence_of(RPCError("Errors (3 attempts) when connecting")) == (
+        "the Luigi scheduler does not answer."
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
-"""A week's hours through converter processes: the same in the same order for any number of them."""
+"""A week's hours through converter processes: the same in the same order for any number of them.
 
+What they asked of S3, and the retries that it took, count as this process's own.
+"""
+
+import contextlib
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
@@ -7,6 +11,7 @@ from tasks.bustimes.converter import Job, Setup
 from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import ListedSnapshot
 from tasks.settings import PROJECT
+from tasks.storage import budget, tally
 from tasks.storage.address import Credentials
 from tasks.storage.traffic import Traffic
 from tasks.workers import Program, in_order
@@ -17,10 +22,11 @@ def convert_hours(
     setup: Setup,
     processes: int,
     credentials: Callable[[], Credentials | None],
-) -> Generator[tuple[ConvertedHour, Traffic]]:
-    """The converted hours, in the order of `hours`, each with what fetching it came to.
+    renew: Callable[[Credentials | None], Credentials | None] | None = None,
+) -> Generator[ConvertedHour]:
+    """The converted hours, in the order of `hours`; raises as `tasks.workers.in_order` does.
 
-    Raises as `tasks.workers.in_order` does.
+    `renew` gets credentials that S3 calls expired, and looks for others.
     """
     program: Program[Setup, Job, tuple[ConvertedHour, Traffic]] = Program(
         "tasks.bustimes.converter", "A converter process", PROJECT
@@ -29,7 +35,17 @@ def convert_hours(
 
     def with_fresh_credentials(job: Job) -> Job | None:
         fresh = credentials()
+        if fresh == job.credentials and renew is not None:
+            fresh = renew(job.credentials)
         return None if fresh == job.credentials else replace(job, credentials=fresh)
 
     number = max(1, min(processes, len(hours)))
-    yield from in_order(program, setup, jobs, number, with_fresh_credentials)
+    share = budget.of_run.share_of(setup.patience.retries, number)
+    setup = replace(setup, patience=replace(setup.patience, retries=share))
+    converted = in_order(program, setup, jobs, number, with_fresh_credentials)
+    with contextlib.closing(converted):
+        for hour, traffic in converted:
+            budget.of_run.spend(sum(traffic.retries.values()))
+            if traffic.attempts:  # not a folder's
+                tally.of_process.add("GET", traffic)
+            yield hour

@@ -6,17 +6,19 @@ knows. The process holds two hours in memory at most (one is fetched while the o
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tasks.bustimes.disk import explained
 from tasks.bustimes.hour import ConvertedHour, convert
 from tasks.bustimes.kernel import OutOfMemory, prepare
 from tasks.bustimes.listing import ListedSnapshot
+from tasks.out_of_memory import REMEDY
 from tasks.problem import Problem
 from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.bulk import BulkReader
 from tasks.storage.listed import CredentialsExpired
+from tasks.storage.patience import Patience
 from tasks.storage.traffic import Traffic
 from tasks.workers import OutOfDate, serve
 
@@ -31,6 +33,8 @@ class Setup:
     order: str
     level: int
     refused_folder: Path
+    patience: Patience = field(default_factory=Patience)
+    """With this process's share of the retries."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Converter:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._reader = BulkReader(setup.source, setup.reads_at_once)
+        self._reader = BulkReader(setup.source, setup.reads_at_once, setup.patience)
 
     def fetch(self, job: Job) -> tuple[list[bytes], Traffic]:
         """The bodies of the hour's snapshots, but for those that are too large, which are kept."""
@@ -74,8 +78,7 @@ class Converter:
         except OutOfMemory:
             hour_of = job.snapshots[0].time.strftime("%Y-%m-%d %H:00")
             raise Problem(
-                f"The snapshots of {hour_of} UTC take more memory than there is. Set processes or "
-                "workers lower, or use a larger machine; nothing was written, run it again."
+                f"The snapshots of {hour_of} UTC take more memory than there is. {REMEDY}"
             ) from None
         return self._with_large(hour, job), traffic
 

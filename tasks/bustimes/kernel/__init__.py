@@ -6,6 +6,7 @@ says so wherever something is not: it never guesses, and `tasks.bustimes.hour` t
 own parsers. Whatever bytes come in, it can reach nothing but its own memory.
 """
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -50,7 +51,13 @@ class Kernel:
         import wasmtime  # here: who only knows what an hour is, such as a scheduler, does without
 
         self._store = wasmtime.Store(engine())
-        exports = wasmtime.Instance(self._store, module or _module(), []).exports(self._store)
+        try:
+            instance = wasmtime.Instance(self._store, module or _module(), [])
+        except wasmtime.WasmtimeError as error:  # it wants 4 GB of addresses, though no memory
+            if "mmap" not in str(error):
+                raise
+            raise OutOfMemory from None
+        exports = instance.exports(self._store)
         memory = exports["memory"]
         assert isinstance(memory, wasmtime.Memory)
         self._memory = memory
@@ -227,3 +234,10 @@ def _module() -> "wasmtime.Module":
     import wasmtime
 
     return wasmtime.Module(engine(), WASM.read_bytes())
+
+
+@atexit.register
+def _free() -> None:
+    """Let go of what is wasmtime's while it can still be freed; later it would complain."""
+    for kept in (kernel, _module, engine):
+        kept.cache_clear()

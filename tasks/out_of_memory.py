@@ -1,0 +1,39 @@
+"""How Python and its libraries say that there is no memory, and what a person can do about it.
+
+Where memory is limited (ulimit -v), what fails first may be an allocation, a thread, a process or
+the loading of a library. What the system ends instead, without a word, `tasks.workers` and luigi's
+worker see.
+"""
+
+import errno
+
+REMEDY = (
+    "Set processes or workers lower, lift the limit if there is one (ulimit -v), or use a larger "
+    "machine; what is finished is kept, run it again."
+)
+SENTENCE = f"There is not enough memory. {REMEDY}"
+
+_NO_ROOM = (
+    "can't start new thread",
+    "Cannot allocate memory",
+    "failed to map segment from shared object",
+    "out of memory",
+    "Not enough memory",
+)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether this error, or what it was made of, came about for want of memory."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError | ImportError | ValueError) and _says_so(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _says_so(message: str) -> bool:
+    return any(words in message for words in _NO_ROOM)

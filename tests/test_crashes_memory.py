@@ -1,0 +1,80 @@
+"""Runs that may have little memory: a sentence that names the remedy, never a wrong week or a hang.
+
+What fails first depends on how little it is: a thread, a library, the kernel's memory, a body. The
+limit is one on addresses (ulimit -v), which each process of a run has for itself.
+"""
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.problem import Problem
+from tasks.workers import Program, in_order
+from tests.crashes import world
+from tests.crashes.world import World
+
+LIMITS_MIB = {"1": [50, 100, 160, 200, 1000, 4160, 4230], "2": [120, 190, 4200]}
+"""By how many weeks are converted at once."""
+
+NEVER_ENOUGH_MIB = 4000
+"""The kernel wants addresses for 4 GB."""
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with world.server(tmp_path_factory.mktemp("s3")) as url:
+        yield url
+
+
+@pytest.mark.parametrize("workers", LIMITS_MIB)
+def test_too_little_memory_is_a_sentence_and_no_week(s3: str, tmp_path: Path, workers: str) -> None:
+    raw = world.raw_snapshots()
+    command = [*world.FULL, "--workers", workers]
+    undisturbed = World(s3, s3, tmp_path / "undisturbed", f"undisturbed-{workers}")
+    undisturbed.fill(raw)
+    assert undisturbed.start(command, tmp_path / "said").wait() == 0
+    due = undisturbed.made()
+    place = World(s3, s3, tmp_path, f"little-memory-{workers}")
+    place.fill(raw)
+    for limit in LIMITS_MIB[workers]:
+        size = (limit << 20, limit << 20)
+        run = place.start(
+            command,
+            tmp_path / f"said-{limit}",
+            preexec=lambda size=size: resource.setrlimit(resource.RLIMIT_AS, size),
+        )
+        code = run.wait()
+        run.wait_until_nothing_is_left()
+        said = f"with {limit} MiB: {run.said()}"
+        assert "Traceback" not in said
+        assert code == 1 or (code == 0 and limit > NEVER_ENOUGH_MIB), said
+        assert code == 0 or "et processes" in said
+        made = place.made()
+        assert made == {key: due[key] for key in made}, said
+        if code == 0:
+            place.fill(raw)
+    run = place.start(command, tmp_path / "said-at-last")
+    assert run.wait() == 0, run.said()
+    place.check(due)
+
+
+class TooLarge:
+    """A job that cannot be unpickled where it goes to."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return eval, ("(_ for _ in ()).throw(MemoryError())",)
+
+
+def test_a_process_that_cannot_take_its_job_ends_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    (tmp_path / "at_work.py").write_text(
+        "from tasks.workers import serve\n"
+        "class Work:\n"
+        "    def fetch(self, job): pass\n"
+        "    def work(self, job, fetched): pass\n"
+        "def main(): serve(lambda setup: Work())\n"
+    )
+    program = Program("at_work", "A converter process", tmp_path)
+    with pytest.raises(Problem, match=r"ended in the middle \(exit status 1\)"):
+        list(in_order(program, "a setup", [TooLarge()], 1))
