@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from ops.ec2.board import Board, Member, Run
 from ops.local_aws import LocalAws
 from tasks.bustimes import synthetic
 from tasks.bustimes.archive import Archive, convert_week
+from tasks.bustimes.snapshot import key_of, time_of
 from tasks.settings import load
 from tasks.storage import open_root
 from tasks.storage.s3 import S3Prefix
 from tasks.weeks import Week, span
+from tests.archives import archive_in, same_in_every_run
 from tests.conftest import PROJECT
 from tests.local_cloud import wait_for
 
@@ -87,10 +90,12 @@ class Fleet:
         return {one.key: one.etag for one in listed}
 
     def archive(self) -> dict[str, bytes]:
-        """The weeks and their manifests."""
+        """The weeks, and what stands beside them, but for how long each took."""
         root = open_root(f"s3://{self.bucket}/v2")
-        ours = ("_manifests/", "_refused/", "2")
-        return {one.key: root.read(one.key) for key in ours for one in root.objects(key)}
+        ours = ("_manifests/", "_inventories/", "_refused/", "2")
+        return same_in_every_run(
+            {one.key: root.read(one.key) for key in ours for one in root.objects(key)}
+        )
 
     def writes(self) -> dict[str, int]:
         """How often each week file was written: the bucket keeps every version."""
@@ -173,9 +178,7 @@ def of_one_machine(fleet: Fleet) -> dict[str, bytes]:
         archive = Archive(settings, source, open_root(str(destination)))
         for week in WEEKS:
             convert_week(archive, week, "", 1, lambda _listing: lambda _hour: None, print)
-        for path in destination.rglob("*"):
-            if path.is_file():
-                _OF_ONE_MACHINE[path.relative_to(destination).as_posix()] = path.read_bytes()
+        _OF_ONE_MACHINE.update(archive_in(destination))
     return _OF_ONE_MACHINE
 
 
@@ -211,7 +214,6 @@ def test_from_nothing_to_a_verified_archive_and_back(
     """All commands, in the order in which a person needs them."""
     address, told = webhook
     two = {"EC2_INSTANCES": "2", "NOTIFY_WEBHOOK": address}
-    raw = fleet.objects("raw/")
     nothing = fleet.everything()
 
     for command in ("setup", "plan", "status", "teardown"):  # before there is anything
@@ -260,6 +262,10 @@ def test_from_nothing_to_a_verified_archive_and_back(
     assert "complete and verified" in sentence
     assert len(fleet.cloud.machines()) == 2  # as KEEP=1 says
 
+    late_data_is_taken_in(fleet, two)
+    the_heap_is_proven_deleted_and_restored(fleet, two)
+    kept = fleet.objects("raw/"), fleet.archive()
+
     torn = fleet.done("teardown", **two)
     assert "Nothing is left but the weeks" in torn
     assert fleet.cloud.machines() == {}
@@ -267,12 +273,66 @@ def test_from_nothing_to_a_verified_archive_and_back(
     assert "Nothing is left of" in shown
     assert "last run" in shown
     assert "cost " in shown
-    assert fleet.objects("raw/") == raw
-    assert fleet.archive() == of_one_machine(fleet)
+    assert (fleet.objects("raw/"), fleet.archive()) == kept
     left = {key.split("/")[1] for key in fleet.objects("v2/") if "/_" in key}
-    assert left == {"_manifests", "_refused", "_runs"}
+    ours = {"_manifests", "_inventories", "_refused", "_verified", "_pruned"}
+    assert left == {*ours, "_runs"}
     assert fleet.objects("_ops/") == {}
     assert "is there" in fleet.done("teardown", **two)
+
+
+def late_data_is_taken_in(fleet: Fleet, two: dict[str, str]) -> None:
+    """refresh converts the one stale week again, CURRENT=1 the week that is not over."""
+    source, before = open_root(f"s3://{fleet.bucket}"), fleet.archive()
+    late, current = WEEKS[0].end - timedelta(hours=1), Week.of(datetime.now(UTC))
+    for time in (late, current.start, current.next.start):  # whichever is the current one then
+        source.write(key_of(time), b'[{"vehicleID":1}]')
+    assert "The run is on" in fleet.done("refresh", *CHOICE, "--keep", **two)
+    wait_for(lambda: fleet.run().state == "finished", "the refresh finished")
+    after = fleet.archive()
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    names = (f"{WEEKS[0]}.jsonl.gz", f"_manifests/{WEEKS[0]}.json")
+    assert {name for name in changed if not name.startswith("_inventories/")} == {*names}
+    asked = ("full", "--weeks", WEEKS[0].label, "--current", "--keep")
+    assert "The run is on" in fleet.done(*asked, **two)
+    wait_for(lambda: fleet.run().state == "finished", "the current week is there")
+    [partial] = set(fleet.archive()) - set(after) - {*_inventories(fleet)}
+    assert partial.startswith("_manifests/")
+
+
+def _inventories(fleet: Fleet) -> list[str]:
+    return [name for name in fleet.archive() if name.startswith(("_inventories/", "2"))]
+
+
+def the_heap_is_proven_deleted_and_restored(fleet: Fleet, two: dict[str, str]) -> None:
+    """verify SHARE=1.0, prune without and with the right to it, restore, and verify again."""
+    week, confirm = ("--weeks", WEEKS[1].label), ("--confirm", fleet.bucket)
+    proven = fleet.done("verify", *CHOICE, "--share", "1.0", **two)
+    assert f"proven     {WEEKS[0]} to {WEEKS[-1]}, by every raw snapshot" in proven
+    looked = fleet.done("prune", *week, **two)
+    assert f"may go     {WEEKS[1]} (1 week): 72 raw snapshots, " in looked
+    assert f"whether {fleet.bucket} keeps old versions, which cost as much, is not known" in looked
+    assert f"make prune ON=ec2 WEEKS={WEEKS[1]} SOURCE=s3://{fleet.bucket} " in looked
+    raw = fleet.objects("raw/")
+    allowed = two | {"BUSTIMES_ALLOW_PRUNE": "true"}
+    denied = fleet.refused("prune", *week, *confirm, **allowed)
+    assert "AllowPrune says so. make setup ON=ec2 ALLOW_PRUNE=true lets them" in denied
+    assert fleet.objects("raw/") == raw
+
+    fleet.done("setup", **allowed)
+    assert "keeps old versions: what is deleted stays" in fleet.done("prune", *week, **two)
+    assert "Deleted 72 raw snapshots, " in fleet.done("prune", *week, *confirm, **allowed)
+    gone = set(raw) - set(fleet.objects("raw/"))
+    assert {Week.of(time) for key in gone if (time := time_of(key))} == {WEEKS[1]}
+    assert len(gone) == 72
+
+    asked = ("restore", "--week", WEEKS[1].label, "--to")
+    elsewhere = fleet.ops(*asked, f"s3://{fleet.bucket}/elsewhere", **two)
+    assert elsewhere.returncode == 2
+    assert "elsewhere cannot be written: access is denied" in elsewhere.stdout
+    below = f"s3://{fleet.bucket}/v2/restored"
+    assert "72 snapshots with 798 records" in fleet.done(*asked, below, **two)
+    assert {one.key for one in open_root(below).objects("")} == gone
 
 
 def working(fleet: Fleet) -> list[Member]:

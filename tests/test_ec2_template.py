@@ -67,7 +67,8 @@ def test_defaults_are_those_of_luigi_cfg(template: Any) -> None:
         "LuigidPort": str(local.luigid_port),
         "LogDays": str(ec2.log_days),
         "NotifyTopic": "",
-        "AllowPrune": "no",
+        "AllowPrune": "yes" if settings.allow_prune else "no",
+        "SourcePrefix": S3Prefix(settings.source).prefix,
     }
     assert set(template["Parameters"]) - set(defaults) == {"Vpc", "Subnets", "CodeUrl"}
 
@@ -88,6 +89,16 @@ def test_a_prefix_cannot_mean_more_than_it_says(template: Any, prefix: str) -> N
     assert not re.fullmatch(pattern, prefix)
     assert re.fullmatch(pattern, "v2")
     assert re.fullmatch(pattern, "archive/trimet=1/v2.1")
+
+
+@pytest.mark.parametrize("prefix", ["*", "a*/", "a?/", "a", "/", "//", "${aws:username}/"])
+def test_the_prefix_of_what_may_be_deleted_cannot_mean_more_than_it_says(
+    template: Any, prefix: str
+) -> None:
+    pattern = template["Parameters"]["SourcePrefix"]["AllowedPattern"]
+    assert not re.fullmatch(pattern, prefix)
+    for url in ("s3://bucket", "s3://bucket/nine/years=9/"):
+        assert re.fullmatch(pattern, S3Prefix(url).prefix)
 
 
 def test_the_right_to_the_bucket_is_exactly_what_is_needed(resources: dict[str, Any]) -> None:
@@ -149,11 +160,17 @@ def test_deleting_raw_snapshots_must_be_asked_for(template: Any, resources: dict
     deleting = [name for name, one in resources.items() if "s3:Delete" in str(one)]
     assert deleting == ["PrunePolicy"]
     assert template["Resources"]["PrunePolicy"]["Condition"] == "MayPrune"
-    [statement] = resources["PrunePolicy"]["PolicyDocument"]["Statement"]
-    assert statement["Resource"] == [
-        {"Fn::Sub": f"{ARN}:s3:::${{SourceBucket}}/raw/*"},
-        {"Fn::Sub": f"{ARN}:s3:::${{SourceBucket}}/bustimes__*"},
-    ]
+    delete, ask = resources["PrunePolicy"]["PolicyDocument"]["Statement"]
+    assert delete == {
+        "Effect": "Allow",
+        "Action": "s3:DeleteObject",
+        "Resource": [
+            {"Fn::Sub": f"{ARN}:s3:::${{SourceBucket}}/${{SourcePrefix}}raw/bustimes__*"},
+            {"Fn::Sub": f"{ARN}:s3:::${{SourceBucket}}/${{SourcePrefix}}bustimes__*"},
+        ],
+    }
+    assert ask["Action"] == "s3:GetBucketVersioning"
+    assert ask["Resource"] == {"Fn::Sub": f"{ARN}:s3:::${{SourceBucket}}"}
 
 
 def test_a_topic_is_published_to_only_if_it_is_given(

@@ -23,6 +23,7 @@ is to its right.
     file of another week                        checksum     line, its time   as DEEP
     the same with its manifest                  its week     as surface       as surface
     file of another tool                        size         what it is not   as DEEP
+    inventory edited: records, refused                       what it says     as DEEP
     refused bytes missing or cut off            key          key              key
     refused bytes that are others                                             key
     `tokenized`, `compression_level`, reasons   nobody can tell
@@ -35,7 +36,9 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tasks.bustimes import inventory
 from tasks.bustimes.archive import Archive, convert_week
+from tasks.bustimes.listing import list_week
 from tasks.bustimes.verify import WeekCheck, read_through, verify
 from tasks.weeks import Week
 from tests.verified_archive import (
@@ -49,6 +52,7 @@ from tests.verified_archive import (
     change_output,
     check,
     flipped,
+    inventory_key,
     lines_of,
     manifest_of,
     refitted,
@@ -282,12 +286,18 @@ DAMAGES: dict[str, tuple[Damage, dict[str, str]]] = {
 }
 
 
+IN_A_BUCKET = ("flipped byte", "cut off", "missing hour", "other value")
+"""Where files have checksums that S3 keeps, and are read otherwise; that is all the difference."""
+
+
 @pytest.mark.parametrize(
-    ("archive", "depth"),
-    [("folder", SURFACE), ("folder", DEEP), ("folder", SHARE), ("bucket", SHARE)],
+    ("archive", "depth", "name"),
+    [
+        *(("folder", depth, name) for depth in DEPTHS for name in DAMAGES),
+        *(("bucket", SHARE, name) for name in IN_A_BUCKET),
+    ],
     indirect=["archive"],
 )
-@pytest.mark.parametrize("name", DAMAGES)
 def test_damage_is_found_and_named(archive: Archive, name: str, depth: str) -> None:
     damage, expected = DAMAGES[name]
     damage(archive)
@@ -369,6 +379,28 @@ def test_read_through_says_what_is_wrong_or_nothing(archive: Archive) -> None:
     archive.destination.write(FILE, data[:-20])
     assert read_through(archive, WEEK, manifest).startswith("the file's SHA-256 is not the one")
     assert read_through(archive, Week(2021, 44), manifest) == "its manifest is that of 2021-W45"
+
+
+# The inventory
+
+
+@pytest.mark.parametrize(
+    ("counts", "why"),
+    [
+        (
+            [10, 0, *[10] * 10],
+            "it has 10 records of 2021-11-08T00:10:05+00:00, its inventory says 0",
+        ),
+        ([None, *[10] * 11], "only one of its manifest and its inventory says that raw/bustimes__"),
+    ],
+)
+def test_an_inventory_that_says_something_else_is_found_by_reading(
+    here: Archive, counts: list[int | None], why: str
+) -> None:
+    data = inventory.to_bytes(list_week(here.source, WEEK), counts)
+    here.destination.write(inventory_key(here), data)
+    assert look(here).state == "good"
+    assert why in said(look(here, DEEP))
 
 
 # Refused snapshots

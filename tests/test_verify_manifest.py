@@ -19,6 +19,7 @@ from tests.verified_archive import (
     archive_in,
     change_manifest,
     check,
+    inventory_key,
     manifest_of,
     said,
 )
@@ -75,7 +76,7 @@ EDITS: dict[str, tuple[Callable[[Values], Values], str, str]] = {
         SURFACE,
         "has the field delay in more records than there are",
     ),
-    "refused": (changed(refused=[]), SHARE, f"{UNREADABLE} was not refused, although it is no"),
+    "refused": (changed(refused=[]), DEEP, f"its inventory says that {UNREADABLE} was refused"),
     "other refused": (
         changed(refused=[{"key": "raw/other.json", "bytes": 1, "reason": "?"}]),
         SURFACE,
@@ -99,14 +100,10 @@ EDITS: dict[str, tuple[Callable[[Values], Values], str, str]] = {
     "hour's lines": (changed_hour(lines=7), SURFACE, "says 110 lines, and its hours have 67"),
     "hour's snapshots": (changed_hour(snapshots=7), SURFACE, "12 snapshots, and its hours have 13"),
     "hour's raw bytes": (changed_hour(raw_bytes=7), SURFACE, "raw bytes, and its hours have"),
-    "hour is a text": (
-        changed_hour(lines="7"),
-        SURFACE,
-        "its manifest has a value of a wrong kind",
-    ),
+    "hour is a text": (changed_hour(lines="7"), SURFACE, "is not a manifest"),
     "negative": (changed_hour(lines=-1), SURFACE, "that 6 snapshots are -1 lines in"),
-    "null": (changed(records=None), SURFACE, "its manifest has a value of a wrong kind"),
-    "list": (changed(fields=[]), SURFACE, "its manifest has a value of a wrong kind"),
+    "null": (changed(records=None), SURFACE, "is not a manifest"),
+    "list": (changed(fields=[]), SURFACE, "is not a manifest"),
     "file": (changed_in_output(file="other.gz"), SURFACE, "is of a file 'other.gz'"),
     "bytes": (changed_in_output(bytes=7), SURFACE, "its manifest says 7 bytes, and its hours have"),
     "lines": (changed_in_output(lines=7), SURFACE, "its manifest says 7 lines, and its hours have"),
@@ -138,6 +135,15 @@ def test_an_edited_manifest_is_found_and_named(here: Archive, name: str) -> None
     found = look(here, depth)
     assert found.state == "damaged"
     assert why in said(found)
+
+
+def test_without_an_inventory_only_the_raw_side_tells_what_was_refused(here: Archive) -> None:
+    (Path(here.destination.url) / inventory_key(here)).unlink()
+    change_manifest(here, refused=[])
+    assert look(here, DEEP).state == "good"
+    found = look(here, SHARE)
+    assert found.state == "damaged"
+    assert f"{UNREADABLE} was not refused, although it is no" in said(found)
 
 
 @pytest.mark.parametrize(

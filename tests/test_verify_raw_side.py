@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ops import __main__ as ops
+from tasks.bustimes import archive as archives
 from tasks.bustimes.archive import Archive, convert_week
 from tasks.bustimes.listing import Listing, list_week
 from tasks.bustimes.manifest import Manifest
@@ -15,6 +18,7 @@ from tasks.problem import Problem
 from tasks.storage import open_root
 from tasks.weeks import Week
 from tests.verified_archive import (
+    UNREADABLE,
     WEEK,
     archive_in,
     bodies,
@@ -23,6 +27,7 @@ from tests.verified_archive import (
     inventory_key,
     manifest_of,
     refitted,
+    said,
     write,
 )
 
@@ -153,6 +158,59 @@ def test_a_refresh_makes_a_stale_week_good(archive: Archive) -> None:
     )
     archive.list_again()
     assert check(archive, share=1.0).state == "good"
+
+
+def test_a_refresh_takes_in_what_was_replaced(archive: Archive) -> None:
+    archive.source.write(FIRST, b'[{"vehicleID": 7}]')
+    with pytest.raises(Problem, match="is left as it is: converted again it would hold"):
+        convert_again(archive)  # nine records fewer: somebody has to look at that
+    assert check(archive).state == "stale"
+    body = bodies()[FIRST].replace(b"'delay': ", b"'delay': 1", 1)
+    body = body.replace(b'"delay": ', b'"delay": 1', 1)
+    assert body != bodies()[FIRST]
+    archive.source.write(FIRST, body)
+    convert_again(archive)
+    assert check(archive, share=1.0).state == "good"
+
+
+def convert_again(archive: Archive) -> None:
+    """As a refresh does."""
+    replaces = archive.identity(WEEK)
+    convert_week(archive, WEEK, replaces, 1, lambda _listing: lambda _hour: None, print)
+    archive.list_again()
+
+
+def test_a_week_that_is_not_over_is_partial_and_stale_by_itself_once_it_is(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_manifest(archive, week_over=False)
+    monkeypatch.setattr(archives, "now", lambda: WEEK.end - timedelta(seconds=1))
+    found = check(archive, share=1.0)
+    assert (found.state, found.is_fine) == ("partial", True)
+    assert proof.read(archive, WEEK) is None
+    monkeypatch.setattr(archives, "now", lambda: WEEK.end)
+    found = check(archive)
+    assert (found.state, found.why) == ("stale", "it was converted before the week was over")
+    assert found.remedy == AGAIN
+
+
+@pytest.mark.parametrize(
+    ("given", "weeks", "last"),
+    [
+        ((), "", "2021-W45"),
+        (("--from", "2021-W40"), "", "2021-W45"),
+        (("--from", "2021-W40", "--to", "2021-W44"), "", "2021-W44"),
+        (("--weeks", "2021-W40"), "2021-W40,2021-W45", ""),
+    ],
+)
+def test_current_means_the_week_that_is_not_over_as_well(
+    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], weeks: str, last: str
+) -> None:
+    monkeypatch.setattr(archives, "now", lambda: WEEK.end - timedelta(seconds=1))
+    for command in ("full", "refresh"):
+        options = ops._parser().parse_args([command, "--current", *given])
+        ops._add_the_current_week(options)
+        assert (options.weeks, options.last) == (weeks, last)
 
 
 def test_what_comes_while_a_week_is_read_makes_it_stale_and_not_damaged(
@@ -320,14 +378,46 @@ def test_a_damaged_record_of_a_deletion_is_damage(archive: Archive, data: bytes)
         pruned.read(archive, WEEK)
 
 
-def test_a_pruned_week_whose_inventory_is_lost_cannot_tell_what_is_late(archive: Archive) -> None:
+def test_a_pruned_week_whose_inventory_is_lost_is_damaged(archive: Archive) -> None:
+    """It can tell neither what is late nor what to restore."""
     prune(archive, left=3)
     archive.destination.write(inventory_key(archive), b"damaged")
     assert "is no inventory of a week, or is damaged" in check(archive).why
-    without_inventory(archive)
-    assert "has no inventory of 2021-W45 any more" in check(archive).why
     remove(archive, *list(bodies())[:3])
-    assert check(archive).state == "pruned"  # there is nothing that could be late
+    found = check(archive, is_deep=True)
+    assert found.state == "damaged"
+    assert "is no inventory of a week, or is damaged" in said(found)
+    without_inventory(archive)
+    found = check(archive)
+    assert found.state == "damaged"
+    assert f"{inventory_key(archive)}, its inventory, is not there any more" in found.why
+
+
+def test_what_is_left_of_a_pruned_week_does_not_pass_for_a_week(archive: Archive) -> None:
+    prune(archive, left=3, ended=False)
+    for name in ("_manifests/2021-W45.json", "2021-W45.jsonl.gz"):
+        path = Path(archive.destination.url) / name
+        data = path.read_bytes()
+        path.unlink()
+        archive.list_again()
+        found = check(archive)
+        assert (found.state, found.can_be_converted) == ("damaged", False)
+        assert found.why.endswith("and its raw snapshots were deleted by make prune")
+        assert found.remedy.startswith(f"Put back a good copy of {path}")
+        path.write_bytes(data)
+        archive.list_again()
+    assert check(archive).state == "pruned"
+
+
+def test_a_refused_copy_that_is_lost_after_pruning_is_what_is_to_be_put_back(
+    archive: Archive,
+) -> None:
+    prune(archive)
+    kept = Path(archive.destination.url) / f"_refused/2021-W45/{UNREADABLE}"
+    kept.unlink()
+    found = check(archive)
+    assert (found.state, found.can_be_converted) == ("damaged", False)
+    assert f"Put back a good copy of {kept}" in found.remedy
 
 
 # Which snapshots are compared

@@ -209,7 +209,11 @@ def _describe(archive: Archive, with_inventory: bool = True) -> None:
     )
     if with_inventory:
         counts = Counter(record["snapshot_time"] for record in records)
-        known = [counts[one.time.isoformat()] for one in listing.snapshots]
+        refused = {one["key"] for one in manifest_of(archive)["refused"]}
+        known = [
+            None if one.stored.key in refused else counts[one.time.isoformat()]
+            for one in listing.snapshots
+        ]
         put(archive.destination, inventory_key(archive), inventory.to_bytes(listing, known))
 
 

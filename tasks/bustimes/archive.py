@@ -158,6 +158,8 @@ def convert_week(
             return WeekResult(archive.manifest(week), _BY_ANOTHER)
         if not listing.snapshots:
             return WeekResult(None, "has no raw snapshots")
+        if stored is None:
+            _must_not_pass_for_all(archive, week)
         on_hour = on_listing(listing)
         manifest = weekfile.finish(
             listing, over, archive.source, spooled, archive.settings, processes, on_hour
@@ -165,6 +167,21 @@ def convert_week(
         if stored is not None:
             _must_not_be_less(archive, spooled, manifest)
         return WeekResult(_publish(spooled, archive, stored), "converted")
+
+
+def _must_not_pass_for_all(archive: Archive, week: Week) -> None:
+    """A week whose file is gone is not made of what a deletion has left of its raw side."""
+    if archive.destination.find(f"_pruned/{week}.json") is None:
+        return
+    from tasks.bustimes.verify import pruned  # it goes by this module
+
+    if pruned.is_on_record(archive, week):
+        url = archive.destination.url
+        raise Problem(
+            f"{week} has no file, and raw snapshots of it were deleted by make prune: what is left "
+            f"is not the week. Put back a good copy of {url}/{manifests.file_of(week)}; or, if the "
+            f"source has the whole week again, remove {url}/{pruned.key_of(week)}."
+        )
 
 
 def _must_not_be_less(archive: Archive, spooled: weekfile.SpooledWeek, manifest: Manifest) -> None:

@@ -13,20 +13,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import luigi
 from luigi.execution_summary import LuigiStatusCode
+from luigi.metrics import MetricsCollectors
 from luigi.rpc import RemoteScheduler, RPCError
+from luigi.scheduler import Scheduler
 
 from tasks import figures, luigi_messages, processes
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive, WeekResult, convert_week, now
 from tasks.bustimes.listing import Listing, weeks_with_snapshots
+from tasks.bustimes.metrics import WeekFigures
 from tasks.bustimes.refusals import RefusalCount, TooManyRefused
 from tasks.bustimes.standing import StandingFile
 from tasks.problem import Problem
 from tasks.progress import RunProgress, UnitProgress, say
+from tasks.storage import tally, traffic
 from tasks.weeks import Week, chosen, ranges
 
 if TYPE_CHECKING:
@@ -34,7 +38,11 @@ if TYPE_CHECKING:
 
 luigi_messages.install()
 
+# luigi hands only some of what it can be told to its tasks: statistics, for metrics, as well.
+luigi.worker.TaskProcess.forward_reporter_attributes["report_task_statistics"] = "report_statistics"
+
 _WAIT_SECONDS = 1.0
+_STATISTICS_EVERY_SECONDS = 5.0  # Prometheus asks less often
 _UNDER_WAY_ELSEWHERE = "being run by another worker"  # luigi's words; it calls this a success
 
 
@@ -66,6 +74,7 @@ class _OfArchive(luigi.Task):
 class WeekTask(_OfArchive):
     """One ISO week of raw snapshots as one checked file, with its manifest beside it."""
 
+    report_statistics: Callable[[dict[str, object]], None] | None = None  # set by luigi
     week: Week = WeekParameter(description="the ISO week to convert, such as 2021-W45")
     replaces: str = luigi.Parameter(
         default="",
@@ -116,6 +125,21 @@ class WeekTask(_OfArchive):
         return str(super().on_failure(exception))
 
 
+def _on_killed(task: WeekTask, why: str) -> None:
+    """Say it of the process that luigi made for a week: luigi itself does so to nobody."""
+    status = why.rpartition(" ")[2]
+    sentence = (
+        f"{task.week}: the process that was at it ended in the middle (exit status {status}). If "
+        "the machine ran out of memory, set processes or workers lower; run it again."
+    )
+    _standing.failed(sentence)
+    _standing.left(task.week)
+    say(sentence)
+
+
+WeekTask.event_handler(luigi.Event.PROCESS_FAILURE)(_on_killed)
+
+
 class _WeekRange:
     """The parameters that choose weeks; without any, every finished week since 2016-W49."""
 
@@ -148,6 +172,9 @@ class AllWeeks(_WeekRange, _OfArchive, luigi.WrapperTask):
 
     def requires(self) -> list[WeekTask]:
         return self._tasks
+
+    def run(self) -> None:
+        _traffic.note(tally.of_process.take())  # luigi runs this in a fork, where it has listed
 
     def complete(self) -> bool:
         Archive.open().list_again()  # the one listing that scheduling costs
@@ -196,6 +223,10 @@ class Verify(_WeekRange, _OfArchive):
     """Check that the weeks of AllWeeks are complete and correct; fails where they are not."""
 
     deep = luigi.BoolParameter(default=False, description="read every byte of every week file")
+    share = luigi.FloatParameter(
+        default=0.0,
+        description="compare so many of each week's raw snapshots as well, 0.01 to 1.0",
+    )
 
     def requires(self) -> AllWeeks:
         return AllWeeks(**self.range_parameters())
@@ -206,7 +237,7 @@ class Verify(_WeekRange, _OfArchive):
     def run(self) -> None:
         from tasks.bustimes.verify import verify  # loads what converters need, too
 
-        report = verify(Archive.open(), self.chosen_weeks(), self.deep)
+        report = verify(Archive.open(), self.chosen_weeks(), self.deep, share=self.share)
         for line in report.lines():
             print(line, flush=True)
         if not report.is_fine:
@@ -232,8 +263,9 @@ def run(
     if scheduler is not None:
         host, _, port = scheduler.rpartition(":")
         where = {"scheduler_host": host, "scheduler_port": int(port)}
-    global _workers, _standing
+    global _workers, _standing, _traffic
     _workers = workers
+    _traffic = tally.RunTally()
     _standing = StandingFile(standing)
     _standing.begin(_progress.total if _progress is not None else 0)
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
@@ -254,6 +286,9 @@ def run(
     finally:
         if _progress is not None:
             _progress.close()
+        _traffic.note(tally.of_process.take())
+        for line in traffic.lines(_traffic.total()):
+            say(line)
 
 
 def _build(task: luigi.Task, workers: int, where: dict[str, object]) -> bool:
@@ -293,6 +328,11 @@ class _Worker(luigi.worker.Worker):
 
 
 class _Workers(luigi.interface._WorkerSchedulerFactory):
+    def create_local_scheduler(self) -> Scheduler:
+        """One without metrics, which nobody could ask it for."""
+        none = MetricsCollectors.none
+        return Scheduler(prune_on_get_work=True, record_task_history=False, metrics_collector=none)
+
     def create_remote_scheduler(self, url: str) -> RemoteScheduler:
         """One that is given up after a few seconds without an answer, and not after minutes.
 
@@ -317,8 +357,11 @@ class _WeekProgress:
         self._run = run
         self._unit: UnitProgress | None = None
         self._is_reported = True
+        self._figures = WeekFigures(Archive.open().destination.url, task.week.label)
+        self._statistics_due = 0.0
 
     def __enter__(self) -> "_WeekProgress":
+        _traffic.note(tally.of_process.take())  # of the run, not of this week
         self._report(0, "listing")
         return self
 
@@ -330,6 +373,7 @@ class _WeekProgress:
         max_errors = Archive.open().settings.max_errors
 
         def on_hour(hour: "ConvertedHour") -> None:
+            self._figures.add(hour, unit.seconds)
             unit.advance(hour.snapshots, hour.lines, hour.raw_bytes)
             for key, reason in hour.refused:
                 self._run.say(f"{self._task.week}: {key} is set aside: {reason}")
@@ -340,12 +384,18 @@ class _WeekProgress:
     def finished(self, result: WeekResult, seconds: float) -> None:
         if not result.is_by_another:
             _standing.done(self._task.week, result.manifest)
+            if result.manifest is not None:
+                self._figures.finish(result.manifest)
+        self._statistics_due = 0.0
         sentence = _sentence(self._task.week, result, seconds)
         self._show(1, sentence.replace(": ", "\n", 1))  # the page does not wrap lines
         (self._unit or self._run).finished(sentence)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure is not None and issubclass(failure, Exception):
+            self._tell_figures()
         _standing.left(self._task.week)
+        _traffic.note(tally.of_process.take())
         if self._unit is not None:
             self._unit.close()
 
@@ -354,18 +404,27 @@ class _WeekProgress:
         self._show(share, f"{sentence}\nwhole run: {self._run.standing()}")
 
     def _show(self, share: float, message: str) -> None:
-        if not self._is_reported:
-            return
+        of_s3 = traffic.sentence(tally.of_process.counted())
+        self._tell(self._task.set_status_message, "\n".join(filter(None, (message, of_s3))))
+        self._tell(self._task.set_progress_percentage, int(100 * share))
+        if time.monotonic() >= self._statistics_due:
+            self._tell_figures()
+            self._statistics_due = time.monotonic() + _STATISTICS_EVERY_SECONDS
+
+    def _tell_figures(self) -> None:
+        self._figures.requests = tally.of_process.counted()
+        self._tell(self._task.report_statistics, self._figures.to_json())
+
+    def _tell(self, luigid: "Callable[[Any], object] | None", what: object) -> None:
         try:
-            if self._task.set_status_message is not None:
-                self._task.set_status_message(message)
-            if self._task.set_progress_percentage is not None:
-                self._task.set_progress_percentage(int(100 * share))
+            if luigid is not None and self._is_reported:
+                luigid(what)
         except RPCError:  # luigid is gone: no reason to lose the week as well
             self._is_reported = False
 
 
 _refusals = RefusalCount()
+_traffic = tally.RunTally()
 _progress: RunProgress | None = None
 _workers: int | None = None
 _to_do = 0  # weeks, where AllWeeks has found out

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tasks.bustimes.listing import Listing
+from tasks.bustimes.snapshot import time_of
 from tasks.compression import gunzip, gzip_member
 from tasks.problem import Problem
 from tasks.weeks import Week
 
 FOLDER = "_inventories"
 _NAME_DIGITS = 16
-_LEVEL = 9
+_LEVEL = 6
 
 
 class Entry(NamedTuple):
@@ -64,4 +65,6 @@ def fingerprint_of(entries: Iterable[Entry]) -> str:
 
 def _entry(line: str) -> Entry:
     key, size, etag, records = line.split("\t")
+    if time_of(key) is None:
+        raise ValueError(key)
     return Entry(key, int(size), etag, int(records) if records else None)

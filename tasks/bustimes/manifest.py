@@ -7,8 +7,10 @@ same input gives the same manifest, but for `conversion`, which tells how the wo
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import msgspec
 
 from tasks.bustimes.listing import Listing
 from tasks.problem import Problem
@@ -60,7 +62,11 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class Conversion:
-    """How converting a week went: wall `seconds`, and what each operation on S3 came to."""
+    """How converting a week went: wall `seconds`, and what each operation on S3 came to.
+
+    Only what came before this was written can be in it: the week's listing and its snapshots, but
+    not its own upload.
+    """
 
     seconds: float
     requests: dict[str, Traffic]
@@ -133,25 +139,10 @@ def refused_key_of(week: Week, key: str) -> str:
 def from_bytes(data: bytes, name: str) -> Manifest:
     """Read a manifest; raises `Problem` with `name` in it where the bytes are none."""
     try:
-        values: dict[str, Any] = json.loads(data)
+        values: dict[str, Any] = msgspec.json.decode(data)
         version = values.get("version")
         if version != VERSION and version not in _OLDER:
             raise Problem(f"{name} is of version {version!r}; this program knows {VERSION}.")
-        known = {one.name for one in fields(Manifest)}
-        conversion = values.get("conversion")
-        return Manifest(
-            **{key: value for key, value in values.items() if key in known}
-            | {
-                "refused": [RefusedSnapshot(**one) for one in values["refused"]],
-                "output": OutputFile(**values["output"]),
-                "hours": [HourOfFile(**one) for one in values["hours"]],
-                "conversion": _conversion(conversion) if conversion is not None else None,
-            }
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return msgspec.convert(values, Manifest)  # what it holds besides is left alone
+    except (ValueError, AttributeError, RecursionError) as error:
         raise Problem(f"{name} is not a manifest ({type(error).__name__}: {error}).") from None
-
-
-def _conversion(values: dict[str, Any]) -> Conversion:
-    requests = {name: Traffic(**one) for name, one in values["requests"].items()}
-    return Conversion(values["seconds"], requests)

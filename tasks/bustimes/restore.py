@@ -3,8 +3,8 @@
 Each snapshot is written under its own raw name as a JSON list of exactly the records that its
 original held, in the archive's order; an empty one is an empty list; one that was refused comes
 back byte for byte. Converting what was restored gives the same week file again. Nothing that is in
-the way is overwritten: what is there already must be the same. Reads the archive, never the raw
-side.
+the way is overwritten: what is there already must be the same, or the original itself, as where a
+deletion was broken off. Reads the archive, never the raw side.
 """
 
 import datetime as dt
@@ -54,7 +54,8 @@ def restore(
     """Write a week's snapshots below `to`, or only one: its key or its time, ISO 8601 in UTC.
 
     `on_snapshot` is called with 1 for each. Raises `Problem` where the week is not in the archive,
-    the file is damaged or the snapshot is none of the week's.
+    the file is damaged or the snapshot is none of the week's; and, when all others are written,
+    where something else is in the way of some.
     """
     manifest = archive.manifest(week)
     if manifest is None:
@@ -62,6 +63,7 @@ def restore(
     entries = _entries(archive, week, manifest)
     wanted = _wanted(only, week, entries) if only else None
     records = size = refused = merged = written = 0
+    in_the_way: list[str] = []
     to.check_writable()
     with ThreadPoolExecutor(_WRITES_AT_ONCE) as threads:
         for hour in manifest.hours:
@@ -69,13 +71,24 @@ def restore(
                 continue
             bodies = list(_bodies(archive, week, hour, entries))
             chosen = [one for one in bodies if wanted is None or time_of(one.key) == wanted]
-            for _ in threads.map(lambda one: _write(to, one), chosen):
+            for body, is_there in zip(
+                chosen, threads.map(lambda one: _is_written(to, one), chosen), strict=True
+            ):
                 on_snapshot(1)
+                if not is_there:
+                    in_the_way.append(body.key)
             written += len(chosen)
             records += sum(one.records for one in chosen)
             size += sum(len(one.data) for one in chosen)
             refused += sum(one.is_refused for one in chosen)
             merged += sum(one.is_merged for one in chosen)
+    if in_the_way:
+        more = f", and so are {len(in_the_way) - 1:,} more" if len(in_the_way) > 1 else ""
+        raise Problem(
+            f"{to.url}/{in_the_way[0]} is there already and is something else{more}; nothing is "
+            "overwritten. All others are written. What would have been there comes to an empty "
+            f"place: make restore WEEK={week} TO=folder."
+        )
     return Restored(written, records, size, refused, merged, knows_names=entries is not None)
 
 
@@ -90,6 +103,7 @@ class _Body:
     key: str
     data: bytes
     records: int
+    original: Entry | None = None
     is_refused: bool = False
     is_merged: bool = False
 
@@ -144,7 +158,7 @@ def _bodies(
     for entry in entries[hour.hour]:
         if entry.records is None:
             kept = archive.destination.read(manifests.refused_key_of(week, entry.key))
-            yield _Body(entry.key, kept, 0, is_refused=True)
+            yield _Body(entry.key, kept, 0, entry, is_refused=True)
             continue
         time = time_of(entry.key)
         assert time is not None
@@ -152,7 +166,7 @@ def _bodies(
         left += len(records) - entry.records
         # Of several in one second the first gets all records, which the lines do not tell apart.
         merged = entry.records > 0 and not records
-        yield _Body(entry.key, _list_of(records), len(records), is_merged=merged)
+        yield _Body(entry.key, _list_of(records), len(records), entry, is_merged=merged)
     if left or records_of:
         raise Problem(
             f"{archive.destination.url}/{manifests.file_of(week)}: the hour {hour.hour} does not "
@@ -199,11 +213,13 @@ def _list_of(records: list[bytes]) -> bytes:
     return b"[" + b",".join(records) + b"]"
 
 
-def _write(to: Root, body: _Body) -> None:
+def _is_written(to: Root, body: _Body) -> bool:
+    """Write a snapshot, or find it or its original there; False where something else is."""
     try:
         to.write(body.key, body.data, expected_etag="")
     except Overtaken:
-        raise Problem(
-            f"{to.url}/{body.key} is there already and is something else; nothing is overwritten. "
-            "Restore to an empty place."
-        ) from None
+        there = to.find(body.key)
+        if there is None or body.original is None:
+            return False
+        return (there.size, there.etag) == (body.original.size, body.original.etag)
+    return True

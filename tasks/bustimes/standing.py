@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+import msgspec
+
 from tasks.bustimes.manifest import Manifest
 from tasks.weeks import Week
 
@@ -87,9 +89,8 @@ class StandingFile:
 def read(path: Path) -> Standing:
     """What a file says; nothing done yet where there is none."""
     try:
-        given = json.loads(path.read_text())
-        return Standing(**given)
-    except (OSError, ValueError, TypeError):
+        return msgspec.convert(json.loads(path.read_text()), Standing)
+    except (OSError, ValueError, RecursionError):
         return Standing()
 
 

@@ -16,6 +16,7 @@ from tasks.bustimes.verify.share import Comparison, compare, time_in_line
 from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.bulk import BulkReader
 from tasks.storage.listed import CredentialsExpired
+from tasks.storage.patience import Patience
 from tasks.workers import OutOfDate, serve
 
 
@@ -25,6 +26,7 @@ class Setup:
 
     source: BulkSource | None
     reads_at_once: int
+    patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class Checker:
 
     def __init__(self, setup: Setup) -> None:
         gc.disable()  # nothing here goes round in circles, and much is made
-        self._reader = BulkReader(setup.source, setup.reads_at_once) if setup.source else None
+        self._reader = (
+            BulkReader(setup.source, setup.reads_at_once, setup.patience) if setup.source else None
+        )
 
     def fetch(self, job: HourJob) -> list[bytes]:
         if self._reader is None or not job.compared:

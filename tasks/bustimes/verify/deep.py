@@ -129,11 +129,11 @@ class _Reading:
             "tasks.bustimes.verify.checker", "A process that reads week files", PROJECT
         )
         processes = settings.processes or _cores()
-        setup = Setup(source, settings.reads_at_once)
+        setup = Setup(source, settings.reads_at_once, settings.patience)
         yield from in_order(program, setup, jobs, processes, self._with_fresh_credentials)
 
     def _with_fresh_credentials(self, job: HourJob) -> HourJob | None:
-        fresh = self._archive.source.credentials()
+        fresh = self._archive.source.credentials(job.credentials)
         return None if fresh == job.credentials else replace(job, credentials=fresh)
 
     def _prepared(

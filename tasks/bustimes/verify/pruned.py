@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from tasks import figures
+from tasks.bustimes import inventory
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import Listing
@@ -73,6 +74,20 @@ def read(archive: Archive, week: Week) -> PruneRecord | None:
     return record
 
 
+def is_on_record(archive: Archive, week: Week) -> bool:
+    """Whether a week file that is not there, or not described, may be all that there was of it.
+
+    Not where a manifest tells that the week was restored and converted again since.
+    """
+    if archive.destination.find(key_of(week)) is None:
+        return False
+    try:
+        record, manifest = read(archive, week), archive.manifest(week)
+    except Problem:
+        return True
+    return record is not None and (manifest is None or record.is_of(manifest))
+
+
 def look(archive: Archive, manifest: Manifest, listing: Listing) -> WeekCheck | None:
     """What today's raw listing means for a week whose file is as it should be, if it was pruned."""
     try:
@@ -107,15 +122,19 @@ def _look(archive: Archive, manifest: Manifest, listing: Listing, record: PruneR
 
 
 def _late(archive: Archive, manifest: Manifest, listing: Listing) -> list[str]:
-    """Raw snapshots that are there, and are none of those that the week file stands for."""
-    if not listing.snapshots:
+    """Raw snapshots that are there, and are none of those that the week file stands for.
+
+    The inventory is needed to restore the week as well: it must be there even if nothing else is.
+    """
+    key = inventory.key_of(listing.week, manifest.listing_sha256)
+    if not listing.snapshots and archive.destination.find(key) is not None:
         return []
     try:
         entries = entries_of(archive, manifest)
     except Problem as problem:
         raise Damaged(str(problem)) from None
     if entries is None:
-        raise Damaged(f"{archive.destination.url} has no inventory of {listing.week} any more")
+        raise Damaged(f"{archive.destination.url}/{key}, its inventory, is not there any more")
     proven = {(one.key, one.size, one.etag) for one in entries}
     there = [one.stored for one in listing.snapshots]
     return [one.key for one in there if (one.key, one.size, one.etag) not in proven]

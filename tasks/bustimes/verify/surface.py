@@ -30,16 +30,18 @@ from tasks.storage import StoredObject
 from tasks.weeks import Week
 
 
-def check_week(archive: Archive, week: Week, will_be_read: bool = False) -> WeekCheck:
+def check_week(
+    archive: Archive, week: Week, will_be_read: bool = False, listing: Listing | None = None
+) -> WeekCheck:
     """Everything about one week that can be told without reading snapshots.
 
-    A file in a folder is read for its checksum, unless it `will_be_read` anyway.
+    A file in a folder is read for its checksum, unless it `will_be_read` anyway. `listing` is that
+    of the raw side, if somebody has just made it.
     """
-    listing = list_week(archive.source, week)
+    listing = listing or list_week(archive.source, week)
     stored = archive.weeks_written().get(week)
     if stored is None:
         return _without_file(archive, listing)
-    file = f"{archive.destination.url}/{manifests.file_of(week)}"
     data = archive.manifest_bytes(week)
     if data is None:
         return _without_manifest(archive, week, "the file has no manifest")
@@ -51,12 +53,13 @@ def check_week(archive: Archive, week: Week, will_be_read: bool = False) -> Week
     impossible = claims.impossible(manifest, week)
     if impossible:
         return _without_manifest(archive, week, f"its manifest {impossible}")
-    for why in _damages(archive, week, manifest, stored.size, will_be_read):
+    for name, why in _damages(archive, week, manifest, stored.size, will_be_read):
         gone = 0
         if listing.fingerprint != manifest.listing_sha256:
             gone = lateness.look(archive, manifest, listing, stored.written).gone
         if gone:
-            why, remedy = f"{why}, and {_are_gone(gone, manifest)}", states.put_back(file)
+            why = f"{why}, and {_are_gone(gone, manifest)}"
+            remedy = states.put_back(f"{archive.destination.url}/{name}")
             return WeekCheck(week, DAMAGED, why, remedy, manifest, can_be_converted=False)
         return WeekCheck(week, DAMAGED, why, states.convert_again(week), manifest)
     return _beside_the_raw_side(archive, manifest, listing, stored)
@@ -111,6 +114,8 @@ def _beside_the_raw_side(
 
 def _without_file(archive: Archive, listing: Listing) -> WeekCheck:
     week = listing.week
+    if pruned.is_on_record(archive, week):
+        return _without_what_stands_for_it(archive, week, manifests.file_of(week), "it has no file")
     if listing.snapshots:
         count = figures.count(len(listing.snapshots), "raw snapshot")
         return WeekCheck(week, MISSING, f"{count} and no file", states.convert(week))
@@ -123,8 +128,17 @@ def _without_file(archive: Archive, listing: Listing) -> WeekCheck:
 
 def _without_manifest(archive: Archive, week: Week, why: str) -> WeekCheck:
     """Nobody knows what the file holds, so a person must say that the source has it all."""
+    if pruned.is_on_record(archive, week):
+        return _without_what_stands_for_it(archive, week, manifests.key_of(week), why)
     file = f"{archive.destination.url}/{manifests.file_of(week)}"
     remedy = f"If the source still has the whole week: {states.replace(file, week)}"
+    return WeekCheck(week, DAMAGED, why, remedy, can_be_converted=False)
+
+
+def _without_what_stands_for_it(archive: Archive, week: Week, name: str, why: str) -> WeekCheck:
+    """Of a week that was pruned: what is left of its raw snapshots must not pass for all."""
+    why = f"{why}, and its raw snapshots were deleted by make prune"
+    remedy = states.put_back(f"{archive.destination.url}/{name}")
     return WeekCheck(week, DAMAGED, why, remedy, can_be_converted=False)
 
 
@@ -134,11 +148,12 @@ def _are_gone(gone: int, manifest: Manifest) -> str:
 
 def _damages(
     archive: Archive, week: Week, manifest: Manifest, size: int, will_be_read: bool
-) -> Iterator[str]:
-    if manifest.output.bytes != size:
-        yield f"the file has {size:,} bytes, its manifest says {manifest.output.bytes:,}"
-        return
+) -> Iterator[tuple[str, str]]:
+    """What is not as it was written, by its key, and how."""
     key = manifests.file_of(week)
+    if manifest.output.bytes != size:
+        yield key, f"the file has {size:,} bytes, its manifest says {manifest.output.bytes:,}"
+        return
     kept = archive.destination.stored_sha256(key)
     if kept is not None:
         matches = kept == manifest.output.s3_sha256
@@ -150,8 +165,9 @@ def _damages(
             digest.update(chunk)
         matches = digest.hexdigest() == manifest.output.sha256
     if not matches:
-        yield "the file's SHA-256 is not the one in its manifest"
+        yield key, "the file's SHA-256 is not the one in its manifest"
     for refused in manifest.refused:
-        stored = archive.destination.find(manifests.refused_key_of(week, refused.key))
+        key = manifests.refused_key_of(week, refused.key)
+        stored = archive.destination.find(key)
         if stored is None or stored.size != refused.bytes:
-            yield f"the bytes of the unreadable {refused.key} are not kept under _refused/"
+            yield key, f"the bytes of the unreadable {refused.key} are not kept under _refused/"

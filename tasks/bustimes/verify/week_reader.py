@@ -135,7 +135,7 @@ class WeekReader:
                 yield difference
 
     def _beside_the_inventory(self) -> Iterator[str]:
-        """The first snapshot that has more lines, or fewer, than its inventory says."""
+        """The first snapshot of which the inventory says something else."""
         try:
             entries = entries_of(self._archive, self.manifest)
         except Problem as problem:
@@ -143,6 +143,9 @@ class WeekReader:
             return
         if entries is None:
             return
+        refused = {one.key for one in self.manifest.refused}
+        if other := {one.key for one in entries if one.records is None} ^ refused:
+            yield f"only one of its manifest and its inventory says that {min(other)} was refused"
         said: Counter[str] = Counter()
         for one in entries:
             time = time_of(one.key)

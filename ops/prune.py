@@ -1,0 +1,193 @@
+"""`make prune`: what may be deleted of the raw side and what that saves, and its deletion.
+
+Says what would be done and by which command, or does it and says what was done. What may go, and
+how it is deleted, `tasks.bustimes.prune` knows.
+"""
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from tasks import figures
+from tasks.bustimes.archive import Archive
+from tasks.bustimes.plan import PER_GB_MONTH
+from tasks.bustimes.prune import (
+    Candidate,
+    Pruned,
+    look_at_all,
+    must_be_allowed,
+    must_be_of_s3,
+    prune,
+)
+from tasks.problem import Problem
+from tasks.settings import variable_of
+from tasks.storage.deletion import keeps_versions
+from tasks.weeks import Week, ranges
+
+
+class Progress(Protocol):
+    """What a bar must be able to do."""
+
+    def update(self, number: int = 1, /) -> object: ...
+    def close(self) -> object: ...
+
+
+Bar = Callable[[int, str, str], Progress]
+"""Makes a bar of so many units, with a title and the unit's name."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was asked for: the weeks, as they were given to make, and how make names this place."""
+
+    weeks: list[Week]
+    given: dict[str, str]
+    place: str = ""
+
+
+def say_what_may_go(archive: Archive, choice: Choice, candidates: list[Candidate]) -> Iterator[str]:
+    """The lines of `make prune` without CONFIRM."""
+    source = must_be_of_s3(archive)
+    yield f"archive    {archive.destination.url}, from {archive.source.url}"
+    going = [one for one in candidates if one.may_go]
+    for run in _runs(going):
+        yield f"may go     {_what(run)}; saves {_saved(_bytes(run))}"
+    if len(_runs(going)) > 1:
+        yield f"in all     {_what(going)}; saves {_saved(_bytes(going))}"
+    if not going:
+        yield "may go     nothing"
+    done = [one.week for one in candidates if one.is_done]
+    if done:
+        yield f"pruned     {ranges(done)}: deleted already"
+    for why, weeks in _reasons(candidates).items():
+        yield f"stays      {ranges(weeks)}: {why}."
+    if not going:
+        return
+    versions = keeps_versions(source)
+    if versions:
+        yield (
+            f"versions   {source.bucket} keeps old versions: what is deleted stays there as one, "
+            "and costs as much until a lifecycle rule of the bucket removes it."
+        )
+    elif versions is None:
+        yield (
+            f"versions   whether {source.bucket} keeps old versions, which cost as much, is not "
+            "known: s3:GetBucketVersioning is denied."
+        )
+    yield "Nothing was deleted. This does it, for good; make restore gives back what is deleted:"
+    yield f"  {_command(archive, choice, source.bucket)}"
+
+
+def delete(
+    archive: Archive,
+    confirm: str,
+    candidates: list[Candidate],
+    say: Callable[[str], object],
+    bar: Bar,
+) -> int:
+    """Delete what may go, week by week; returns the exit code."""
+    must_be_allowed(archive, confirm)
+    going = [one for one in candidates if one.may_go]
+    for why, weeks in _reasons(candidates).items():
+        say(f"stays      {ranges(weeks)}: {why}.")
+    if not going:
+        done = [one for one in candidates if one.is_done]
+        say("Nothing is left to delete." if done else "Nothing may be deleted.")
+        return 0 if done else 1
+    progress = bar(sum(len(one.entries) for one in going), "prune", "snapshot")
+    pruned: dict[Week, Pruned] = {}
+    failed: list[str] = []
+    try:
+        for one in going:
+            try:
+                pruned[one.week] = prune(archive, one.week, progress.update)
+            except Problem as problem:
+                failed.append(str(problem))
+                if not pruned:
+                    break  # it is no matter of that week alone, as a rule
+    finally:
+        progress.close()
+    for line in (*_done(pruned), *failed):
+        say(line)
+    return 1 if failed or any(one.late for one in pruned.values()) else 0
+
+
+def candidates_of(archive: Archive, weeks: list[Week], bar: Bar) -> list[Candidate]:
+    """A look at each of the weeks."""
+    must_be_of_s3(archive)
+    progress = bar(len(weeks), "look", "week")
+    try:
+        return look_at_all(archive, weeks, progress.update)
+    finally:
+        progress.close()
+
+
+def _done(pruned: dict[Week, Pruned]) -> Iterator[str]:
+    objects = sum(one.objects for one in pruned.values())
+    size = sum(one.bytes for one in pruned.values())
+    if pruned:
+        yield (
+            f"Deleted {figures.count(objects, 'raw snapshot')}, {figures.size(size)}, of "
+            f"{ranges(list(pruned))}: that saves {_saved(size)}. The week files stand for them: "
+            "make verify goes on checking those, and make restore gives the snapshots back."
+        )
+    for week, one in pruned.items():
+        if one.late:
+            count = figures.count(one.late, "raw snapshot")
+            yield f"{week}: {count} changed meanwhile and stay: make verify says what to do."
+
+
+def _runs(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
+    """Weeks that follow each other, drawn together."""
+    runs: list[list[Candidate]] = []
+    for one in candidates:
+        if runs and runs[-1][-1].week.next == one.week:
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    return runs
+
+
+def _what(candidates: list[Candidate]) -> str:
+    objects = sum(len(one.entries) for one in candidates)
+    return (
+        f"{ranges([one.week for one in candidates])} "
+        f"({figures.count(len(candidates), 'week')}): {figures.count(objects, 'raw snapshot')}, "
+        f"{figures.size(_bytes(candidates))}"
+    )
+
+
+def _bytes(candidates: list[Candidate]) -> int:
+    return sum(one.bytes for one in candidates)
+
+
+def _saved(size: int) -> str:
+    a_month = size / 1e9 * PER_GB_MONTH
+    return f"{_dollars(a_month)} a month, {_dollars(12 * a_month)} a year"
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:,.2f}" if amount >= 0.005 or not amount else "less than a cent"
+
+
+def _reasons(candidates: list[Candidate]) -> dict[str, list[Week]]:
+    """The weeks that may not go, by why; the most frequent reason first."""
+    found: dict[str, list[Week]] = {}
+    for one in candidates:
+        if one.why_not:
+            found.setdefault(one.why_not, []).append(one.week)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def _command(archive: Archive, choice: Choice, bucket: str) -> str:
+    given = dict(choice.given)
+    for name in ("source", "destination"):
+        given[name.upper()] = os.environ.get(variable_of("bustimes", name), "")
+    is_set = archive.settings.allow_prune
+    if not is_set or os.environ.get(variable_of("bustimes", "allow_prune")):
+        given["ALLOW_PRUNE"] = "true"
+    given["CONFIRM"] = bucket
+    words = [f"{name}={shlex.quote(value)}" for name, value in given.items() if value]
+    return " ".join(["make prune", *([choice.place] if choice.place else []), *words])

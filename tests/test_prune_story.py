@@ -1,0 +1,101 @@
+"""`make prune` as people run it, killed in the middle, and what the other commands say then."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks.bustimes.archive import Archive, convert_week
+from tasks.bustimes.snapshot import key_of
+from tasks.bustimes.verify import verify
+from tasks.settings import load
+from tasks.storage import open_root
+from tests.gate import Gate
+from tests.processes_under_test import WEEK, Fill, Place, Start
+
+SNAPSHOTS = 260
+"""More than are deleted by one request."""
+
+Proven = tuple[Place, Archive]
+
+
+@pytest.fixture
+def proven(fill: Fill, tmp_path: Path) -> Proven:
+    """A week of many small snapshots, converted and proven."""
+    folder = tmp_path / "raw"
+    (folder / "raw").mkdir(parents=True)
+    for time in (WEEK.start + timedelta(minutes=minute) for minute in range(SNAPSHOTS)):
+        (folder / key_of(time)).write_text(json.dumps([{"vehicleID": time.minute, "delay": 1}]))
+    place = fill(folder)
+    archive = Archive(load(), open_root(place.source), open_root(place.destination))
+    convert_week(archive, WEEK, "", 1, lambda _listing: lambda _hour: None, print)
+    assert verify(archive, [WEEK], False, share=1.0).recorded == [WEEK]
+    return place, archive
+
+
+def raw(archive: Archive) -> int:
+    return sum(1 for _ in archive.source.objects("raw/"))
+
+
+def record(archive: Archive) -> dict[str, object]:
+    found: dict[str, object] = json.loads(archive.destination.read(f"_pruned/{WEEK}.json"))
+    return found
+
+
+def test_it_says_what_it_would_do_is_killed_in_the_middle_and_is_done_by_the_next(
+    proven: Proven, start: Start, gate: Gate
+) -> None:
+    place, archive = proven
+    bucket = place.source.removeprefix("s3://")
+
+    def said(*arguments: object, code: int = 0, **environment: str) -> str:
+        run = start(place, *arguments, **environment)
+        assert run.wait() == code, run.said()
+        assert "Traceback" not in run.said()
+        return run.said()
+
+    looked = said("prune", "--weeks", WEEK)
+    assert f"may go     {WEEK} (1 week): 260 raw snapshots, " in looked
+    command = (
+        f"  make prune WEEKS={WEEK} SOURCE={place.source} DESTINATION={place.destination} "
+        f"ALLOW_PRUNE=true CONFIRM={bucket}\n"
+    )
+    assert looked.endswith(command)
+    assert "Deleting is switched off" in said("prune", "--confirm", bucket, code=2)
+    allowed = {"BUSTIMES_ALLOW_PRUNE": "true"}
+    other = said("prune", "--confirm", "bustimes-data", code=2, **allowed)
+    assert f"CONFIRM={bucket} is" in other
+    assert raw(archive) == SNAPSHOTS
+
+    hold = gate.hold("POST", r"\?delete", after=1)
+    killed = start(place, "prune", "--weeks", WEEK, "--confirm", bucket, **allowed)
+    hold.wait()
+    killed.kill()
+    hold.lose()
+    assert raw(archive) == 10
+    began = record(archive)
+    assert began["ended"] is None
+    archive.list_again()
+    [found] = verify(archive, [WEEK], True).checks
+    assert found.state == "pruned"
+    assert "10 of 260 raw snapshots are left; make prune goes on" in found.details[0]
+    assert f"may go     {WEEK} (1 week): 10 raw snapshots, " in said("prune", "--weeks", WEEK)
+
+    done = said("prune", "--weeks", WEEK, "--confirm", bucket, **allowed)
+    assert "Deleted 10 raw snapshots, " in done
+    assert raw(archive) == 0
+    assert record(archive) == began | {"ended": record(archive)["ended"]}
+    assert record(archive)["ended"]
+    again = said("prune", "--weeks", WEEK, "--confirm", bucket, **allowed)
+    assert "Nothing is left to delete." in again
+
+    kept = place.week_file()
+    chosen = ("--weeks", WEEK)
+    for command in ("full", "refresh"):
+        ran = said(command, "--local-scheduler", *chosen)
+        assert "0 weeks to convert, 1 week done already." in ran
+    assert "to do        nothing" in said("plan", *chosen)
+    assert "1 of 1 done (100%)" in said("status", *chosen)
+    assert f"pruned     {WEEK}: the week files stand for" in said("verify", *chosen)
+    assert place.week_file() == kept
