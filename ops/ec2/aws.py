@@ -21,6 +21,7 @@ from botocore.config import Config
 from tasks.problem import Problem
 from tasks.storage.refusal import remedy
 from tasks.storage.s3 import explained as explained_without_answer
+from tasks.storage.wire_logs import keep_credentials_out
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling.client import AutoScalingClient
@@ -84,6 +85,7 @@ class Aws:
     """One caller in one region. Clients may be used by several threads."""
 
     def __init__(self, region: str) -> None:
+        keep_credentials_out()
         self.region = region
         self._lock = threading.Lock()  # boto3 makes one client at a time
         self._clients: dict[str, Any] = {}

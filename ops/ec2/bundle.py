@@ -3,7 +3,8 @@
 It holds the packages `tasks` and `ops` as they lie here, committed or not, the lock file, and
 luigi.cfg with this run's settings written in: what an instance does is decided by its bundle alone.
 The same content makes the same bytes, whoever packs it and when. The address of the webhook is a
-secret and never in it. Does not know what an instance does with the code.
+secret and never in it, nor is any section of luigi.cfg that instances do not need. Does not know
+what an instance does with the code.
 """
 
 import configparser
@@ -30,7 +31,7 @@ from tasks.settings import (
 from tasks.storage.s3 import S3Prefix
 
 _PACKAGES = ("tasks", "ops")
-_LEFT_OUT = ("ops/bench/", "ops/local_aws/")
+_LEFT_OUT = ("ops/audit.py", "ops/bench/", "ops/fuzz/", "ops/local_aws/", "ops/report/")
 _FILES = ("requirements.lock", "ops/stack.yaml")
 _SUFFIXES = (".py", ".sh", ".wasm")
 _HASH_DIGITS = 16
@@ -41,6 +42,8 @@ _SECTIONS = {
     "ec2": Ec2Settings,
     "notify": NotifySettings,
 }
+_LUIGIS = ("core", "scheduler", "retcode")
+"""The sections of luigi's own that instances go by; in others passwords and keys may stand."""
 _OF_THIS_MACHINE = {
     # An instance has folders of its own; how many there are, and of what kind, makes no other code.
     "bustimes": {"spool"},
@@ -118,6 +121,9 @@ def _code(project: Path) -> Iterator[tuple[str, bytes]]:
 def _effective_settings(environment: Mapping[str, str]) -> str:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(config_path(environment).read_text(encoding="utf-8"))
+    for section in parser.sections():
+        if section not in (*_SECTIONS, *_LUIGIS):
+            parser.remove_section(section)
     for section, kind in _SECTIONS.items():
         if not parser.has_section(section):
             parser.add_section(section)

@@ -28,13 +28,14 @@ from ops.ec2 import (
 )
 from ops.ec2.aws import explained, pauses
 from ops.ec2.board import Run, now
-from ops.ec2.errands import full, on_all, smoke, sync, verify
+from ops.ec2.errands import full, on_all, prune, refresh, restore, smoke, sync, verify
 from ops.ec2.notify import webhook_parameter
 from ops.ec2.site import TEMPLATE, Site
 from ops.ec2.steps import event, step
 from tasks import figures
 from tasks.problem import Problem
 from tasks.settings import load_local, load_notify
+from tasks.storage.s3 import S3Prefix
 
 if TYPE_CHECKING:
     from ops.ec2.preflight import Found
@@ -136,6 +137,20 @@ def logs(site: Site, _options: argparse.Namespace) -> int:
         site.aws, f"/{site.ec2.stack}", runlog.PREFIX, since=started, until=until
     ):
         print(f"{stream.removeprefix(runlog.PREFIX)}  {line}", flush=True)
+    return 0
+
+
+def report(_site: Site, options: argparse.Namespace) -> int:
+    """Made on this machine: a few hundred small objects are read, for less than a cent."""
+    from ops.report import report as write_report
+    from ops.report import target
+    from tasks.bustimes.archive import Archive
+
+    archive = Archive.open()
+    if options.dry_run:
+        print(f"{'/'.join(target(options.to))} would be written, of {archive.destination.url}.")
+        return 0
+    print("\n".join(write_report(archive, options.to).lines()))
     return 0
 
 
@@ -271,6 +286,8 @@ def _parameters(site: Site, found: "Found", code_url: str) -> dict[str, str]:
         "LuigidPort": str(load_local().luigid_port),
         "LogDays": str(site.ec2.log_days),
         "NotifyTopic": load_notify().sns_topic,
+        "AllowPrune": "yes" if site.settings.allow_prune else "no",
+        "SourcePrefix": S3Prefix(site.settings.source).prefix,
     }
 
 
@@ -287,5 +304,8 @@ def _keep_webhook(site: Site) -> None:
 
 _COMMANDS: dict[str, Callable[[Site, argparse.Namespace], int]] = {
     command.__name__: command
-    for command in (setup, smoke, full, plan, status, logs, sync, verify, ui, teardown)
+    for command in (
+        *(setup, smoke, full, refresh, plan, status, logs, sync),
+        *(verify, report, restore, prune, ui, teardown),
+    )
 }

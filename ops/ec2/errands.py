@@ -16,6 +16,7 @@ from ops.ec2.board import Run, now
 from ops.ec2.site import SCRIPTS, Site, settings_of_run
 from tasks import figures
 from tasks.problem import Problem
+from tasks.storage.s3 import S3Prefix
 
 if TYPE_CHECKING:
     from ops.ec2.fleet import Instance
@@ -31,7 +32,32 @@ def smoke(site: Site, options: argparse.Namespace) -> int:
 
 def verify(site: Site, options: argparse.Namespace) -> int:
     deep = ["--deep"] if options.deep else []
-    return _on_one(site, options, ["verify", *deep, *_choice(options)])
+    share = ["--share", str(options.share)] if options.share else []
+    seed = ["--seed", str(options.seed)] if options.seed is not None else []
+    return _on_one(site, options, ["verify", *deep, *share, *seed, *_choice(options)])
+
+
+def refresh(site: Site, options: argparse.Namespace) -> int:
+    options.refresh = True
+    return full(site, options)
+
+
+def restore(site: Site, options: argparse.Namespace) -> int:
+    if not options.to.startswith("s3://"):
+        raise Problem(
+            "On EC2 a week is restored to S3: TO=s3://bucket/prefix. Without ON=ec2 it comes to "
+            "this machine."
+        )
+    given = {"--week": options.week, "--snapshot": options.snapshot, "--to": options.to}
+    arguments = [text for pair in given.items() if pair[1] for text in pair]
+    return _on_one(site, options, ["restore", *arguments])
+
+
+def prune(site: Site, options: argparse.Namespace) -> int:
+    if options.confirm:
+        _must_be_allowed_to_delete(site, options.confirm)
+    confirm = ["--confirm", options.confirm] if options.confirm else []
+    return _on_one(site, options, ["prune", *confirm, "--place", "ON=ec2", *_choice(options)])
 
 
 def sync(site: Site, options: argparse.Namespace) -> int:
@@ -198,6 +224,24 @@ def _must_be_set_up_for(site: Site, ready: int) -> None:
             f"Of {site.ec2.instances} instances, {ready} can be reached: make setup ON=ec2 "
             f"INSTANCES={site.ec2.instances} brings the rest, and INSTANCES={ready} goes on with "
             "what there is."
+        )
+
+
+def _must_be_allowed_to_delete(site: Site, confirm: str) -> None:
+    """Find a mistake here, and not by a denial in the middle."""
+    from tasks.bustimes.archive import Archive
+    from tasks.bustimes.prune import must_be_allowed
+
+    must_be_allowed(Archive.open(), confirm)
+    state = site.stack.describe()
+    if state is None:
+        return  # there is no instance either, which is said next
+    allowed = {"AllowPrune": "yes", "SourcePrefix": S3Prefix(site.settings.source).prefix}
+    if any(state.parameters.get(name) != value for name, value in allowed.items()):
+        raise Problem(
+            f"The instances of {site.ec2.stack} may not delete from {site.settings.source}: the "
+            "stack's parameter AllowPrune says so. make setup ON=ec2 ALLOW_PRUNE=true lets them, "
+            "and make setup ON=ec2 without it takes that back."
         )
 
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from ops.ec2 import runlog
+from tasks import run_log
 
 
 class Journal:
@@ -24,10 +25,8 @@ class Journal:
     def line(self, text: str) -> None:
         """Keep a line that a command has printed; may be called by any thread."""
         self._shipper.line(text)
-        with self._lock, contextlib.suppress(OSError):  # a full disk, say
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8", errors="replace") as file:
-                print(_stamped(text), file=file)
+        with self._lock:
+            run_log.append(self._path, _stamped(text))
 
     def say(self, sentence: str) -> None:
         """Keep a sentence of the member's own."""

@@ -142,7 +142,7 @@ environment() {
 proof='
 import importlib.metadata, platform, shlex, sys
 import boto3, deflate, luigi, msgspec, orjson, pycurl, tqdm
-import ops.__main__, tasks.bustimes.graph, tasks.settings
+import ops.__main__, ops.metrics, tasks.bustimes.graph, tasks.settings
 settings = tasks.settings.load()
 for name in "source", "destination":
     print(f"export BUSTIMES_{name.upper()}={shlex.quote(getattr(settings, name))}")
