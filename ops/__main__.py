@@ -8,6 +8,7 @@ printed as its sentence.
 
 import argparse
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -18,8 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from ops import beginning
 from ops import place as places
+from tasks import run_log
+from tasks.out_of_memory import SENTENCE, is_out_of_memory
 from tasks.problem import Problem
-from tasks.progress import in_terminal, log_to, say
+from tasks.progress import RunProgress, in_terminal, log_to, say
+from tasks.settings import load_local
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -65,6 +69,68 @@ def full(options: argparse.Namespace) -> int:
         return 0
     say("Not everything was done; what went wrong is said above. The next run goes on from here.")
     return 1
+
+
+def refresh(options: argparse.Namespace) -> int:
+    options.refresh = True
+    return full(options)
+
+
+def restore(options: argparse.Namespace) -> int:
+    from tasks import figures
+    from tasks.bustimes.archive import Archive
+    from tasks.bustimes.restore import restore as write_back
+    from tasks.bustimes.restore import snapshots_to_restore
+    from tasks.storage import open_root
+    from tasks.weeks import Week
+
+    _started()
+    if not options.week or not options.to:
+        raise Problem("Say which week, and where to: make restore WEEK=2018-W25 TO=folder.")
+    archive, week, to = Archive.open(), Week.parse(options.week), open_root(options.to)
+    total = 1 if options.snapshot else snapshots_to_restore(archive, week)
+    with _bar(total=total, desc="restore", unit="snapshot") as bar:
+        back = write_back(archive, week, to, options.snapshot, bar.update)
+    print(
+        f"{week}: {figures.count(back.snapshots, 'snapshot')} with "
+        f"{figures.count(back.records, 'record')}, {figures.size(back.bytes)}, written to {to.url}."
+    )
+    if back.refused:
+        print(f"{figures.count(back.refused, 'snapshot')} that had been refused came back as kept.")
+    if back.merged:
+        print(
+            f"{figures.count(back.merged, 'snapshot')} of the same second as another one came back "
+            "empty, and that one with the records of both."
+        )
+    if not back.knows_names:
+        print(
+            "The week was converted before there were inventories: empty snapshots are not known, "
+            "and all names begin with raw/."
+        )
+    return 0
+
+
+def prune(options: argparse.Namespace) -> int:
+    from ops.prune import Choice, candidates_of, delete, say_what_may_go
+    from tasks.bustimes.archive import Archive
+    from tasks.bustimes.prune import must_be_allowed
+
+    _started()
+    archive = Archive.open()
+    if options.confirm:
+        must_be_allowed(archive, options.confirm)
+    weeks = archive.chosen_weeks(options.weeks, options.first, options.last)
+
+    def bar(total: int, title: str, unit: str) -> "tqdm[Any]":
+        return _bar(total=total, desc=title, unit=unit)
+
+    candidates = candidates_of(archive, weeks, bar)
+    if options.confirm:
+        return delete(archive, options.confirm, candidates, print, bar)
+    given = {"WEEKS": options.weeks, "FROM": options.first, "TO": options.last}
+    choice = Choice(weeks, given, options.place)
+    print("\n".join(say_what_may_go(archive, choice, candidates)))
+    return 0
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -124,9 +190,26 @@ def verify(options: argparse.Namespace) -> int:
     archive = Archive.open()
     weeks = archive.chosen_weeks(options.weeks, options.first, options.last)
     with _bar(total=len(weeks), desc="verify", unit="week") as bar:
-        report = check_all(archive, weeks, options.deep, lambda _: bar.update())
+
+        def on_week(_: object) -> None:
+            bar.update()
+            if bar.n == len(weeks):
+                bar.close()  # what is read from now on has bars of its own
+
+        report = check_all(
+            archive, weeks, options.deep, on_week, options.seed, options.share, RunProgress
+        )
     print("\n".join(report.lines()))
     return 0 if report.is_fine else 1
+
+
+def report(options: argparse.Namespace) -> int:
+    from ops.report import report as write_report
+    from tasks.bustimes.archive import Archive
+
+    _started()
+    print("\n".join(write_report(Archive.open(), options.to).lines()))
+    return 0
 
 
 def luigid(_options: argparse.Namespace) -> int:
@@ -189,6 +272,19 @@ def teardown(_options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_the_current_week(options: argparse.Namespace) -> None:
+    """With CURRENT=1 the range ends with the week that is not over yet, or the list gets it."""
+    if getattr(options, "current", False):
+        from tasks.bustimes.archive import now
+        from tasks.weeks import Week
+
+        current = Week.of(now()).label
+        if options.weeks:
+            options.weeks = f"{options.weeks},{current}"
+        elif not options.last:
+            options.last = current
+
+
 def _started(with_luigid: bool = False) -> places.Place:
     place = places.prepare()
     place.start(with_luigid)
@@ -233,24 +329,48 @@ def _parser() -> argparse.ArgumentParser:
     many = add(full, "convert every finished week, or those that are chosen")
     many.add_argument("--workers", type=_positive, default=1, help="weeks at the same time")
     many.add_argument("--refresh", action="store_true", help="also stale and damaged weeks, again")
-    many.add_argument(
-        "--scheduler",
-        type=_address,
-        metavar="HOST:PORT",
-        help="a luigid that several machines share (default: this machine's own)",
-    )
-    many.add_argument(
-        "--keep", action="store_true", help="on EC2: keep the fleet when the run is complete"
-    )
-    for command in (one, many):
+    again = add(refresh, "convert stale and damaged weeks again, and what is missing")
+    again.add_argument("--workers", type=_positive, default=1, help="weeks at the same time")
+    for command in (many, again):
+        command.add_argument(
+            "--current", action="store_true", help="also the week that is not over yet, as partial"
+        )
+        command.add_argument(
+            "--scheduler",
+            type=_address,
+            metavar="HOST:PORT",
+            help="a luigid that several machines share (default: this machine's own)",
+        )
+        command.add_argument(
+            "--keep", action="store_true", help="on EC2: keep the fleet when the run is complete"
+        )
+    for command in (one, many, again):
         command.add_argument(
             "--local-scheduler", action="store_true", help="do without luigid and its web page"
         )
     check = add(verify, "is the archive complete and correct?")
     check.add_argument("--deep", action="store_true", help="read every byte of every week file")
+    check.add_argument(
+        "--share",
+        type=_share,
+        default=0.0,
+        help="and compare so many of each week's raw snapshots with it: 0.01 to 1.0, which is all",
+    )
+    check.add_argument("--seed", type=int, help="draw the snapshots that this number drew before")
+    gone_raw = add(
+        prune, "delete raw snapshots of weeks that SHARE=1.0 has proven; says which first"
+    )
+    gone_raw.add_argument(
+        "--confirm", default="", metavar="BUCKET", help="delete; without it nothing is deleted"
+    )
+    gone_raw.add_argument(
+        "--place", default="", help="what the command that is printed gets, such as ON=ec2"
+    )
     ranged = [
         many,
+        again,
         check,
+        gone_raw,
         add(plan, "what a run would do, how long it would take and what it would cost"),
         add(status, "how far things are"),
     ]
@@ -258,6 +378,18 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--weeks", default="", help="only these weeks: 2018-W25,2021-W45")
         command.add_argument("--from", dest="first", default="", metavar="WEEK", help="first week")
         command.add_argument("--to", dest="last", default="", metavar="WEEK", help="last week")
+    page = add(report, "what the archive holds, as one HTML page")
+    page.add_argument(
+        "--to",
+        default="",
+        metavar="PLACE",
+        help="an .html file, or a folder or s3://bucket/prefix for a report.html in it (default: "
+        "report/report.html below this machine's own files)",
+    )
+    back = add(restore, "write a week's snapshots back, each under its own name")
+    back.add_argument("--week", default="", help="which week: 2018-W25")
+    back.add_argument("--snapshot", default="", help="only this one: its key, or its time in UTC")
+    back.add_argument("--to", default="", help="where to: a folder or s3://bucket/prefix")
     add(logs, "what the run says; on EC2: of all instances, as it is said")
     add(sync, "upload what waits in the spool")
     add(luigid, "start luigid and say where its page is")
@@ -271,6 +403,16 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: 0.01 is a hundredth, 1.0 is all")
+    return share
 
 
 def _address(text: str) -> str:
@@ -303,6 +445,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _stop_when_asked()
     try:
+        _add_the_current_week(options)
         if options.on == "ec2":
             from ops.ec2 import commands
 
@@ -311,9 +454,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise Problem(
                 "DRY_RUN=1 goes with ON=ec2. On this machine, make plan says what a run would do."
             )
+        run_log.begin(load_local().state / "log" / f"{options.command}.jsonl")
         return int(options.run(options))
     except Problem as problem:
         print(problem, file=sys.stderr)
+        run_log.said(str(problem), logging.ERROR)
         return 2
     except _Stopped as stopped:
         print(
@@ -323,6 +468,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + int(stopped.args[0])
     except BrokenPipeError:
         return 1  # whoever read the output has gone
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        print(SENTENCE, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from tasks.compression import LEVELS
 from tasks.problem import Problem
+from tasks.storage.patience import Patience
 
 PROJECT = Path(__file__).resolve().parent.parent
 _Section = TypeVar("_Section", "Settings", "LocalSettings", "Ec2Settings", "NotifySettings")
@@ -35,6 +36,23 @@ class Settings:
     processes: int
     reads_at_once: int
     spot_checks: int
+    allow_prune: bool
+    connect_seconds: float
+    stall_seconds: float
+    request_seconds: float
+    retry_budget: int
+
+    @property
+    def patience(self) -> Patience:
+        """What they make of the patience with S3."""
+        usual = Patience()
+        return Patience(
+            connect=self.connect_seconds,
+            stall=self.stall_seconds,
+            attempt=min(usual.attempt, self.request_seconds),
+            request=self.request_seconds,
+            retries=self.retry_budget,
+        )
 
 
 @dataclass(frozen=True)
@@ -153,6 +171,22 @@ def _whole_number(low: int, high: int) -> Callable[[str, str], int]:
     return read
 
 
+def _seconds(text: str, where: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise Problem(f"{where} is {text!r}: give a number of seconds from 0.1 to 3,600.")
+    return seconds
+
+
+def _yes_or_no(text: str, where: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise Problem(f"{where} is {text!r}: give true or false.")
+    return text.lower() == "true"
+
+
 def _order(text: str, where: str) -> str:
     if text not in ORDERS:
         raise Problem(f"{where} is {text!r}: give {' or '.join(ORDERS)}.")
@@ -236,6 +270,11 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "processes": _whole_number(0, 256),
     "reads_at_once": _whole_number(1, 512),
     "spot_checks": _whole_number(0, 1000),
+    "allow_prune": _yes_or_no,
+    "connect_seconds": _seconds,
+    "stall_seconds": _seconds,
+    "request_seconds": _seconds,
+    "retry_budget": _whole_number(0, 1_000_000_000),
     "state": _folder,
     "s3_port": _whole_number(1, 65535),
     "luigid_port": _whole_number(1, 65535),

@@ -32,6 +32,7 @@ from ops.service import Service
 from tasks.bustimes import synthetic
 from tasks.storage.s3 import S3Prefix
 from tasks.weeks import Week
+from tests.archives import same_in_every_run
 from tests.conftest import PROJECT, answers_at, forget, free_port
 from tests.gate import DEADLINE_SECONDS, LOST, Gate, Refusal
 from tests.processes_under_test import place_of, undisturbed
@@ -339,10 +340,16 @@ class Fleet:
         return desired(self.aws, self.stack)
 
     def weeks(self) -> dict[str, bytes]:
-        """What lies at the destination, but for the board."""
+        """What lies at the destination that is the same in every run: no board, no findings."""
         objects = self.bucket.objects.filter(Prefix="v2/")
         files = {one.key.removeprefix("v2/"): one.get()["Body"].read() for one in objects}
-        return {key: data for key, data in files.items() if not key.startswith("_fleet/")}
+        return same_in_every_run(
+            {
+                key: data
+                for key, data in files.items()
+                if not key.startswith(("_fleet/", "_verified/"))
+            }
+        )
 
     def versions(self, week: Week) -> int:
         """How often a week's file was written."""

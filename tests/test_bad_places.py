@@ -366,11 +366,13 @@ def test_a_week_whose_upload_is_refused_is_kept_and_uploaded_by_sync(
     monkeypatch.setenv("BUSTIMES_DESTINATION", f"{bucket}/out")
     with RefusingS3("AccessDenied", (PUT,), s3_server) as refusing:
         result = ops(*FULL, "--weeks", WEEK, AWS_ENDPOINT_URL_S3=refusing.url)
-    manifest, file = f"out/_manifests/{WEEK}.json", f"out/{WEEK}.jsonl.gz"
-    assert_explained(result, f"{bucket}/{manifest} cannot be written", "waits in", "make sync")
+    what = f"{bucket}/out/_inventories/{WEEK}/"
+    assert_explained(result, what, "cannot be written", "waits in", "make sync")
     assert keys_in(bucket) == {}
     assert_done(ops("sync"))
-    assert set(keys_in(bucket)) == {manifest, file}
+    file, inventory, manifest = sorted(keys_in(bucket))
+    assert inventory.startswith(f"out/_inventories/{WEEK}/")
+    assert (manifest, file) == (f"out/_manifests/{WEEK}.json", f"out/{WEEK}.jsonl.gz")
     assert_done(ops("verify", "--weeks", WEEK))
 
 

@@ -33,7 +33,7 @@ README = (PROJECT / "README.md").read_text()
 MAKEFILE = (PROJECT / "Makefile").read_text()
 CONFIG = (PROJECT / "luigi.cfg").read_text()
 COMMANDS = re.findall(r"^([a-z0-9-]+):.*?## ", MAKEFILE, re.MULTILINE)
-OF_THE_PROJECT = {"help", "test", "lint", "demo-ec2", "kernel", "bench"}
+OF_THE_PROJECT = {"help", "test", "lint", "demo-ec2", "kernel", "bench", "fuzz", "audit"}
 """The commands that are not `python -m ops …`."""
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
@@ -75,7 +75,10 @@ def test_make_alone_prints_every_command(make: Make) -> None:
     assert printed.returncode == 0
     for command in COMMANDS:
         assert re.search(rf"^  make {command} +\S", printed.stdout, re.MULTILINE), command
-    wanted = "smoke full plan status logs sync verify luigid ui setup teardown"
+    wanted = (
+        "smoke full refresh plan status logs sync verify report restore prune luigid ui setup "
+        "teardown"
+    )
     assert {*wanted.split(), *OF_THE_PROJECT} == set(COMMANDS)
 
 
@@ -262,7 +265,13 @@ def test_the_readme_says_what_each_dependency_does_for_the_user() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["requirements.lock", "tests/requirements.lock", "ops/local_aws/requirements.lock"]
+    "name",
+    [
+        "requirements.lock",
+        "tests/requirements.lock",
+        "ops/local_aws/requirements.lock",
+        "ops/report/requirements.lock",
+    ],
 )
 def test_locks_pin_every_package_by_hash_and_name_no_registry(name: str) -> None:
     lock = (PROJECT / name).read_text()

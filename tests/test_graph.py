@@ -12,7 +12,6 @@ import pytest
 
 from tasks.bustimes import archive as archive_module
 from tasks.bustimes import graph
-from tasks.bustimes import verify as verify_module
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.graph import AllWeeks, Verify, WeekTask
 from tasks.bustimes.listing import FIRST_WEEK, list_week, weeks_with_snapshots
@@ -20,6 +19,7 @@ from tasks.problem import Problem
 from tasks.storage import StoredObject, open_root
 from tasks.storage.folder import Folder
 from tasks.weeks import Week, span
+from tests.archives import archive_in
 from tests.conftest import Run, forget
 
 Make = Callable[..., list[Path]]
@@ -48,14 +48,6 @@ def _new_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def weeks_of(task: AllWeeks) -> list[str]:
     return [one.week.label for one in task.requires()]
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_all_weeks_are_the_finished_ones_that_have_snapshots(
@@ -188,12 +180,12 @@ def test_a_second_run_does_nothing(
     first = luigi("AllWeeks")
     assert first.returncode == 0
     assert "2021-W45 converted" in first.stderr
-    files = files_in(places[1])
+    files = archive_in(places[1])
     times = {path: path.stat().st_mtime_ns for path in places[1].rglob("*")}
     second = luigi("AllWeeks")
     assert second.returncode == 0
     assert "0 weeks to convert, 2 weeks done already." in second.stderr
-    assert files_in(places[1]) == files
+    assert archive_in(places[1]) == files
     assert {path: path.stat().st_mtime_ns for path in places[1].rglob("*")} == times
 
 
@@ -203,11 +195,11 @@ def test_a_run_goes_on_with_the_weeks_that_are_missing(
     for label in ("2021-W44", "2021-W45", "2021-W46"):
         make_snapshots(places[0], label)
     luigi("AllWeeks")
-    files = files_in(places[1])
+    files = archive_in(places[1])
     (places[1] / "2021-W45.jsonl.gz").unlink()
     again = luigi("AllWeeks")
     assert "1 week to convert, 2 weeks done already." in again.stderr
-    assert files_in(places[1]) == files
+    assert archive_in(places[1]) == files
 
 
 def test_weeks_are_converted_from_the_first_to_the_last(
@@ -229,7 +221,7 @@ def test_several_workers_write_what_one_writes(
     together = tmp_path / "together"
     ran = luigi("AllWeeks", "--workers", "3", BUSTIMES_DESTINATION=str(together))
     assert ran.returncode == 0
-    assert files_in(together) == files_in(places[1])
+    assert archive_in(together) == archive_in(places[1])
 
 
 def test_luigi_converts_one_week_and_verifies_it(
@@ -289,7 +281,7 @@ class _Clock:
         self._monkeypatch = monkeypatch
 
     def set(self, time: dt.datetime) -> None:
-        for module in (archive_module, graph, verify_module):
+        for module in (archive_module, graph):
             self._monkeypatch.setattr(module, "now", lambda: time)
         self._monkeypatch.setattr(graph, "_progress", None)
         luigi_package.task_register.Register.clear_instance_cache()
@@ -347,9 +339,9 @@ def test_a_refresh_converts_stale_weeks_again_and_only_those(
     late.unlink()
     luigi("AllWeeks")
     late.write_bytes(body)
-    before = files_in(destination)
+    before = archive_in(destination)
     assert luigi("AllWeeks").returncode == 0
-    assert files_in(destination) == before  # what is there is not looked at again
+    assert archive_in(destination) == before  # what is there is not looked at again
     stale = luigi("Verify")
     assert stale.returncode == 30
     assert "stale      2021-W45: 1 raw snapshot came after it was converted." in stale.stdout
@@ -357,7 +349,7 @@ def test_a_refresh_converts_stale_weeks_again_and_only_those(
     ran = luigi("AllWeeks", "--refresh")
     assert ran.returncode == 0
     assert "1 week to convert, 1 week done already." in ran.stderr
-    after = files_in(destination)
+    after = archive_in(destination)
     assert after["2021-W44.jsonl.gz"] == before["2021-W44.jsonl.gz"]
     assert json.loads(after["_manifests/2021-W45.json"])["snapshots"] == 12
     assert luigi("Verify").returncode == 0
@@ -369,11 +361,11 @@ def test_a_refresh_never_replaces_a_week_whose_raw_side_is_gone(
     source, destination = places
     gone, *_ = make_snapshots(source, "2021-W45")
     luigi("AllWeeks")
-    before = files_in(destination)
+    before = archive_in(destination)
     gone.unlink()
     ran = luigi("AllWeeks", "--refresh")
     assert "2021-W45 is left as it is: 1 of 12 raw snapshots in it are gone" in ran.stderr
-    assert files_in(destination) == before
+    assert archive_in(destination) == before
 
 
 def test_a_refresh_never_trades_snapshots_that_are_gone_for_others_that_came(
@@ -382,13 +374,13 @@ def test_a_refresh_never_trades_snapshots_that_are_gone_for_others_that_came(
     source, destination = places
     gone, *_ = make_snapshots(source, "2021-W45")
     luigi("AllWeeks")
-    before = files_in(destination)
+    before = archive_in(destination)
     gone.unlink()
     make_snapshots(source, "2021-W45", hours=5)
     gone.unlink()
     ran = luigi("AllWeeks", "--refresh")
     assert "2021-W45 is left as it is: 1 of 12 raw snapshots in it are gone" in ran.stderr
-    assert files_in(destination) == before
+    assert archive_in(destination) == before
 
 
 def test_a_refresh_never_puts_fewer_records_in_place_of_more(
@@ -397,14 +389,14 @@ def test_a_refresh_never_puts_fewer_records_in_place_of_more(
     source, destination = places
     spoilt, *_ = make_snapshots(source, "2021-W45")
     luigi("AllWeeks")
-    before = files_in(destination)
+    before = archive_in(destination)
     spoilt.write_bytes(b"<html>")
     ran = luigi("AllWeeks", "--refresh")
     assert ran.returncode == 30
     assert "2021-W45 is left as it is: converted again it would hold" in ran.stderr
     assert spoilt.name in ran.stderr
     assert "Traceback" not in ran.stderr
-    assert files_in(destination) == before
+    assert archive_in(destination) == before
 
 
 def test_a_week_without_a_manifest_is_left_to_a_person(
@@ -414,11 +406,11 @@ def test_a_week_without_a_manifest_is_left_to_a_person(
     make_snapshots(source, "2021-W45")
     luigi("AllWeeks")
     (destination / "_manifests/2021-W45.json").unlink()
-    before = files_in(destination)
+    before = archive_in(destination)
     ran = luigi("AllWeeks", "--refresh")
     assert ran.returncode == 0
     assert "2021-W45 is left as it is: the file has no manifest" in ran.stderr
-    assert files_in(destination) == before
+    assert archive_in(destination) == before
 
 
 def test_tasks_of_two_archives_are_never_the_same_to_luigid(

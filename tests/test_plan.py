@@ -41,7 +41,7 @@ def test_a_plan_of_a_folder_counts_what_is_there(
     assert made.raw_bytes == sum(path.stat().st_size for path in raw_week.rglob("*.json"))
     assert listed == [None]
     text = "\n".join(made.lines())
-    assert "60.0 MB/s each, until make smoke measures it" in text
+    assert "200 MB/s each, until make smoke measures it" in text
     assert not (tmp_path / "out").exists()
 
 
@@ -99,8 +99,8 @@ def test_cpu_credits_are_billed_for_what_is_beyond_the_share_that_is_paid_for() 
 def test_the_comparison_says_what_it_is_modelled_from() -> None:
     *_, measured = comparison.lines(planned(200e6))
     assert "a core of this machine does 200 MB/s" in measured
-    *_, default = comparison.lines(planned(60e6, is_measured=False))
-    assert "(modelled: a core does 60.0 MB/s" in default
+    *_, default = comparison.lines(planned(200e6, is_measured=False))
+    assert "(modelled: a core does 200 MB/s" in default
 
 
 def test_of_a_short_run_the_longest_part_is_to_get_ready() -> None:

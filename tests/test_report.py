@@ -245,10 +245,19 @@ def test_states_as_far_as_the_destination_tells_them(archive: Archive, out: Path
     made_up.write(out, made_up.manifest(over) | {"week_over": False})
     current = Week.of(NOW)
     made_up.write(out, made_up.manifest(current) | {"week_over": False})
-    record = {"version": 1, "week": str(pruned), "objects": 10, "bytes": 5, "ended": None}
-    made_up.write_json(
-        out / f"_pruned/{pruned}.json", record | {"began": "2026-11-16T10:00:00+00:00"}
-    )
+    made = made_up.manifest(pruned)
+    record = {
+        "version": 1,
+        "week": str(pruned),
+        "sha256": made["output"]["sha256"],
+        "listing_sha256": made["listing_sha256"],
+        "objects": 10,
+        "bytes": 5,
+        "began": "2026-11-16T10:00:00+00:00",
+        "ended": None,
+    }
+    made_up.write_json(out / f"_pruned/{pruned}.json", record)
+    made_up.write_json(out / f"_pruned/{good}.json", record | {"week": str(good)})
     found = states_of(archive)
     said = {label: (one.state, one.why) for label, one in found.items()}
     assert said[str(good)] == ("written", "")
@@ -262,6 +271,7 @@ def test_states_as_far_as_the_destination_tells_them(archive: Archive, out: Path
     assert said[str(over)] == ("stale", "it was converted before the week was over")
     assert said[str(current)][0] == "partial"
     assert found[str(pruned)].prune is not None
+    assert found[str(good)].prune is None  # of another file: the week was restored since
     assert found[str(unfinished)].described is None  # is in no sum
 
 

@@ -100,9 +100,11 @@ def test_restoring_twice_is_as_good_as_once_but_nothing_else_is_overwritten(
     first = back(archive, tmp_path / "back")
     assert back(archive, tmp_path / "back") == first
     (tmp_path / "back" / AT_ROOT).write_bytes(b"mine")
-    with pytest.raises(Problem, match="is there already and is something else"):
+    (tmp_path / "back" / EMPTY).unlink()
+    with pytest.raises(Problem, match=r"is there already and is something else; .* All others are"):
         back(archive, tmp_path / "back")
     assert (tmp_path / "back" / AT_ROOT).read_bytes() == b"mine"
+    assert (tmp_path / "back" / EMPTY).read_bytes() == b"[]"
 
 
 @pytest.mark.parametrize(

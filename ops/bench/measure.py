@@ -69,9 +69,14 @@ def measure(
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without any setting that changes what our commands do."""
+    """This process's environment without any setting that changes what the commands do.
+
+    Python keeps what it has compiled, as it does unless it is told not to.
+    """
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS_OF_OURS)
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_SETTINGS_OF_OURS) and name != "PYTHONDONTWRITEBYTECODE"
     }
     return kept | {"LUIGI_CONFIG_PATH": str(PROJECT / "luigi.cfg"), "NO_PROXY": "127.0.0.1"}
 

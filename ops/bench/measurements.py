@@ -131,13 +131,16 @@ class Bench:
         for one, run in runs:
             self._keep(sample, one, run, lines)
             converters = run.cpu_seconds - run.own_cpu_seconds
-            start = one.cores * self._start_of_converter(one.reads)
+            start = self._start_of_converters(one.reads)
             self.results.overhead.append(
                 Overhead(one.reads, one.cores, run.own_cpu_seconds, converters, start)
             )
 
-    def _start_of_converter(self, reads: str) -> float:
-        """CPU seconds of the converter that got one snapshot: hardly more than to start."""
+    def _start_of_converters(self, reads: str) -> float:
+        """CPU seconds of the program that converts, for one snapshot: hardly more than to start.
+
+        It loads what converters need once, and forks as many of them as there are to be.
+        """
         name = self.data.one_snapshot.name
         place = FOLDER if reads == FOLDER else S3
         one = self.results.find(name, contenders.OURS, place)

@@ -119,10 +119,17 @@ class Prune(msgspec.Struct, frozen=True):
 
     version: Literal[1]
     week: str
+    sha256: str
+    listing_sha256: str
     objects: Count
     bytes: Count
     began: Moment
     ended: Moment | None = None
+
+    def is_of(self, described: Described) -> bool:
+        """Whether it is this week file that stands for them: not if it was restored since."""
+        of_prune = (self.week, self.sha256, self.listing_sha256)
+        return of_prune == (described.week, described.output.sha256, described.listing_sha256)
 
 
 class Finding(msgspec.Struct, frozen=True):

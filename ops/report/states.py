@@ -78,11 +78,14 @@ def _of(week: Week, holdings: Holdings, now: dt.datetime) -> WeekState:
     described = holdings.manifests.get(week)
     finding = _finding(week, holdings)
     state, why = _state(week, holdings, finding, now)
+    prune = holdings.prunes.get(week)
+    if prune is not None and isinstance(described, Described) and not prune.is_of(described):
+        prune = None
     found = WeekState(
         week,
         state,
         why,
-        prune=holdings.prunes.get(week),
+        prune=prune,
         checked=finding.when if finding is not None else None,
     )
     if not isinstance(described, Described) or week not in holdings.files:
