@@ -187,7 +187,10 @@ def test_no_line_is_lost_or_torn_when_many_processes_write_and_put_aside(log: Pa
     assert sorted(told) == sorted((str(a), str(b)) for a in range(4) for b in range(300))
 
 
-def test_whatever_is_logged_each_line_parses_and_strangers_are_not_kept(log: Path) -> None:
+def test_whatever_is_logged_each_line_parses_and_strangers_are_not_kept(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("tasks"), "propagate", False)  # pytest cannot bear it
     strange = 'a\nb\u2028c\x00d\ud800e"\\'
     run_log.said(strange)
     logging.getLogger("tasks.storage").info("%s", strange, extra={"s3": {"key": object()}})
