@@ -37,6 +37,18 @@ settings.register_profile("project", deadline=None, derandomize=True, max_exampl
 settings.load_profile("project")
 
 
+LONGEST_FIRST = [
+    f"test_{name}.py"
+    for name in ("ec2_story", "crashes_at_random", "ec2_member", "storms", "hindered_runs")
+]
+"""Files that take longest, for most of which they wait: begun last, they would be waited for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 def free_port() -> int:
     """A port on 127.0.0.1 that nothing listens on."""
     with socket.socket() as probe:

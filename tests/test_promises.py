@@ -4,7 +4,7 @@ import re
 
 from tests.conftest import PROJECT
 
-TEXT = (PROJECT / "PROMISES.md").read_text()
+TEXT = (PROJECT / "tests/PROMISES.md").read_text()
 PROMISED, NOT_PROMISED = TEXT.split("## What is not promised")
 
 
@@ -20,5 +20,5 @@ def test_every_promise_names_tests_that_are_there() -> None:
 
 
 def test_the_readme_leads_there_and_the_gaps_are_said() -> None:
-    assert "(PROMISES.md)" in (PROJECT / "README.md").read_text()
+    assert "(tests/PROMISES.md)" in (PROJECT / "README.md").read_text()
     assert len(re.findall(r"^- \*\*", NOT_PROMISED, re.MULTILINE)) > 5
