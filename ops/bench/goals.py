@@ -220,13 +220,15 @@ def _ratio_without_start(
 
 
 def _share_without_start(results: Results) -> float | None:
-    """Of a week from S3, beyond what one snapshot takes."""
-    start = results.find("one-snapshot", OURS, S3)
+    """Of a week from S3, without what the process that schedules takes for one snapshot."""
+    one_snapshot = results.find("one-snapshot", OURS, S3)
+    if one_snapshot is None:
+        return None
+    start = one_snapshot.own_cpu_seconds
     shares = [
-        (one.own + one.converter_starts - start.cpu_seconds)
-        / (one.own + one.converters - start.cpu_seconds)
+        (one.own + one.converter_starts - start) / (one.own + one.converters - start)
         for one in results.overhead
-        if start is not None and one.reads == S3 and one.cores == results.cores
+        if one.reads == S3 and one.cores == results.cores
     ]
     return max(shares, default=None)
 
