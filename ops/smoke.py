@@ -27,6 +27,7 @@ from tasks.bustimes.verify import read_through, verify
 from tasks.compression import gunzip
 from tasks.problem import Problem
 from tasks.progress import in_terminal
+from tasks.storage import tally
 from tasks.weeks import Week
 
 WEEK = Week(2021, 45)
@@ -54,6 +55,7 @@ def smoke(place: Place, week: Week, scheduler: str | None) -> None:
     if place.s3 is not None:
         with _step("fill") as step:
             step.outcome = fill(archive, week)
+            tally.of_process.take()  # is none of what the run asks for
     with _step("convert") as step, PeakMemory() as memory:
         cpu = _cpu_of_children()
         _run(WeekTask(week=week, replaces=_as_it_is(archive, week)), scheduler)
