@@ -20,12 +20,15 @@ from ops.report.fields import Fields, fields_of
 from ops.report.reading import read
 from ops.report.states import WeekState, states
 from ops.report.text import about, money, percent, shown
+from tasks.bustimes import prune
 from tasks.bustimes.archive import Archive, convert_week
+from tasks.bustimes.verify import verify
 from tasks.problem import Problem
 from tasks.settings import load
 from tasks.storage import open_root
 from tasks.weeks import Week, span
 from tests import report_manifests as made_up
+from tests import verified_archive
 
 WEEK = Week(2021, 45)
 NOW = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
@@ -317,14 +320,14 @@ def test_proofs_count_for_the_file_that_was_proven(
     assert f"Could not be read, and left out: _verified/{broken}.json." in text
 
 
-def finding(state: str, why: str = "", listing: str | None = None, day: int = 20) -> Any:
+def finding(state: str, why: str = "", listing: str | None = None) -> Any:
     """What verify leaves of a week."""
-    when = f"2026-11-{day}T10:00:00Z"
-    return {"state": state, "why": why, "when": when, "listing_sha256": listing}
+    return {"state": state, "why": why, "listing_sha256": listing}
 
 
 def keep_findings(out: Path, weeks: dict[str, Any]) -> None:
-    made_up.write_json(out / "_verified/findings.json", {"version": 1, "weeks": weeks})
+    found = {"version": 1, "when": "2026-11-20T10:00:00+00:00", "weeks": weeks}
+    made_up.write_json(out / "_verified/findings.json", found)
 
 
 def test_what_verify_found_counts_until_the_week_is_written_again(
@@ -336,7 +339,7 @@ def test_what_verify_found_counts_until_the_week_is_written_again(
     listing = {week: made_up.manifest(week)["listing_sha256"] for week in (good, stale)}
     late = "2 raw snapshots came after it was converted"
     found = {
-        str(good): finding("some new word", listing=listing[good], day=18),
+        str(good): finding("some new word", listing=listing[good]),
         str(stale): finding("stale", late, listing[stale]),
         str(refreshed): finding("stale", "changed", "before"),
         str(gap): finding("gap"),
@@ -346,15 +349,38 @@ def test_what_verify_found_counts_until_the_week_is_written_again(
     states = [one.state for one in states_of(archive).values()]
     assert states == ["written", "stale", "written", "gap", "missing", "written"]
     text = text_of(page())
-    assert (
-        "make verify has held 4 of 6 weeks against it, as they are now, between 18 November 2026 "
-        "and 20 November 2026;" in text
-    )
+    assert "make verify does that, and ran last on 20 November 2026: what it found counts" in text
     assert f"2021-W46 stale {late} make refresh WEEKS=2021-W46" in text
     assert "2021-W49 missing 60 raw snapshots and no file make full WEEKS=2021-W49" in text
     assert "Gaps, without a raw snapshot and so without a file: 2021-W48." in text
     (out / "_verified/findings.json").unlink()
     assert "it has left no findings here" in text_of(page())
+
+
+def test_what_verify_and_prune_really_leave_is_understood(bucket: str, tmp_path: Path) -> None:
+    """A real week: one snapshot late, then proven without it, then pruned."""
+    archive = verified_archive.archive_in(bucket, f"{bucket}/v2", tmp_path / "spool")
+    late = "raw/bustimes__2021-11-09__00-00-05.json"
+
+    def told() -> str:
+        written = report(archive, str(tmp_path / "page.html"), NOW)
+        text = text_of(Path(written.place).read_text())
+        assert "Could not be read" not in text
+        return text
+
+    archive.source.write(late, b"[]")
+    verify(archive, [WEEK], deep=False)
+    text = told()
+    assert "1 week needs a look: 1 stale." in text
+    why = "1 raw snapshot came after it was converted"
+    assert f"2021-W45 stale {why} make refresh WEEKS=2021-W45" in text
+    assert "make verify does that, and ran last on " in text
+
+    archive.source.remove([late])
+    assert verify(archive, [WEEK], deep=False, share=1.0).recorded == [WEEK]
+    assert "2021-W45 is as it should be. All are proven record by record" in told()
+    prune.prune(archive, WEEK)
+    assert "1 week is pruned (2021-W45): 12 raw objects" in told()
 
 
 def test_days_and_the_hours_without_a_snapshot(archive: Archive, out: Path) -> None:

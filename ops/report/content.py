@@ -72,7 +72,7 @@ def content(archive: Archive, now: dt.datetime) -> Content:
         "data": data.for_script(rows, drawn, days),
         "notes": words.notes(weeks, strange_weeks(holdings, now), holdings.unreadable),
     }
-    values |= _of_days(days) | _of_states(weeks, now)
+    values |= _of_days(days) | _of_states(weeks, holdings.verified, now)
     values |= _of_refusals(weeks, holdings.url, total.snapshots) | _of_fields(fields, drawn)
     return Content(values, (f"{headline}.", state))
 
@@ -108,7 +108,7 @@ def _of_days(days: Calendar) -> Values:
     }
 
 
-def _of_states(weeks: list[WeekState], now: dt.datetime) -> Values:
+def _of_states(weeks: list[WeekState], verified: dt.datetime | None, now: dt.datetime) -> Values:
     """Weeks that are not as they should be; neighbours of the same state in one row."""
     findings = []
     wanting = [one for one in weeks if not one.is_fine]
@@ -123,7 +123,7 @@ def _of_states(weeks: list[WeekState], now: dt.datetime) -> Values:
             }
         )
     return {
-        "state_sentences": words.state_details(weeks, now),
+        "state_sentences": words.state_details(weeks, verified, now),
         "findings": findings[:_MOST_ROWS],
         "findings_left": len(findings) - _MOST_ROWS,
     }

@@ -9,7 +9,8 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ops.report.states import GAP, WeekState
+from ops.report.states import WeekState
+from tasks.bustimes.verify.states import GAP
 from tasks.weeks import Week, span
 
 _HOUR = dt.timedelta(hours=1)

@@ -16,6 +16,8 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from tasks.bustimes.archive import Archive
+from tasks.bustimes.verify.findings import KEY as FINDINGS_KEY
+from tasks.bustimes.verify.findings import Finding
 from tasks.problem import Problem
 from tasks.storage import Root, StoredObject
 from tasks.weeks import Week
@@ -23,9 +25,6 @@ from tasks.weeks import Week
 _READS_AT_ONCE = 16
 _MOST_BYTES = 64 << 20
 """No manifest is longer than this; what is, is no manifest."""
-
-FINDINGS_KEY = "_verified/findings.json"
-"""Where verify leaves what it found last, as `Findings`."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """What JavaScript can count, too."""
@@ -132,22 +131,11 @@ class Prune(msgspec.Struct, frozen=True):
         return of_prune == (described.week, described.output.sha256, described.listing_sha256)
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """What verify found of a week, and when; `listing_sha256` is its manifest's, if it has one.
-
-    `state` is verify's word for it; one that is not known here is no reason to worry.
-    """
-
-    state: str
-    when: Moment
-    why: str = ""
-    listing_sha256: str | None = None
-
-
 class Findings(msgspec.Struct, frozen=True):
-    """What verify found last of each week that it has ever looked at, by the week's label."""
+    """What verify did not call good, by the week's label, and when it ran last."""
 
     version: Literal[1]
+    when: Moment
     weeks: dict[str, Finding]
 
 
@@ -161,6 +149,8 @@ class Holdings:
     proofs: dict[Week, Proof]
     prunes: dict[Week, Prune]
     findings: dict[Week, Finding]
+    verified: dt.datetime | None
+    """When verify ran last, if it has left its findings."""
     unreadable: list[str]
     """Keys of proofs and the like that are none."""
 
@@ -201,6 +191,7 @@ def read(archive: Archive) -> Holdings:
         proofs=of_weeks("_verified", Proof),
         prunes=of_weeks("_pruned", Prune),
         findings={week: found[label] for label in found for week in _week(label)},
+        verified=findings.when if findings else None,
         unreadable=unreadable,
     )
 

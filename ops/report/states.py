@@ -8,13 +8,14 @@ long as the week is still the one it spoke of.
 import datetime as dt
 from dataclasses import dataclass, replace
 
-from ops.report.reading import Described, Finding, Holdings, Proof, Prune
+from ops.report.reading import Described, Holdings, Proof, Prune
+from tasks.bustimes.verify.findings import Finding
+from tasks.bustimes.verify.states import DAMAGED, GAP, MISSING, PARTIAL, RAW_GONE, STALE
 from tasks.weeks import Week, span
 
-WRITTEN, PARTIAL, GAP = "written", "partial", "gap"
-NO_FILE, MISSING, STALE, DAMAGED = "no file", "missing", "stale", "damaged"
+WRITTEN, NO_FILE = "written", "no file"
+"""What verify does not say: as good as can be told from here, and a file or a gap is missing."""
 FINE = (WRITTEN, PARTIAL, GAP)
-RAW_GONE = "raw gone"
 
 REMEDIES = {
     MISSING: "make full",
@@ -31,7 +32,7 @@ _EARLIEST = Week(1970, 1)
 
 @dataclass(frozen=True)
 class WeekState:
-    """One week: its state from above and why, and its manifest where there is a file as well.
+    """One week: its state and why, and its manifest where there is a file as well.
 
     `proof` is there only while it is of this very file.
     """
@@ -43,8 +44,6 @@ class WeekState:
     proof: Proof | None = None
     was_proven: bool = False
     """Whether there is a proof, but of an earlier file."""
-    checked: dt.datetime | None = None
-    """When verify looked at the week as it is now, if it did."""
     prune: Prune | None = None
 
     @property
@@ -81,13 +80,7 @@ def _of(week: Week, holdings: Holdings, now: dt.datetime) -> WeekState:
     prune = holdings.prunes.get(week)
     if prune is not None and isinstance(described, Described) and not prune.is_of(described):
         prune = None
-    found = WeekState(
-        week,
-        state,
-        why,
-        prune=prune,
-        checked=finding.when if finding is not None else None,
-    )
+    found = WeekState(week, state, why, prune=prune)
     if not isinstance(described, Described) or week not in holdings.files:
         return found
     proof = holdings.proofs.get(week)

@@ -8,10 +8,11 @@ from ops.report.fields import Fields
 from ops.report.refusals import Reason
 from ops.report.sizes import Sums, dollars, extremes
 from ops.report.speed import Speed
-from ops.report.states import DAMAGED, GAP, NO_FILE, PARTIAL, RAW_GONE, WeekState
+from ops.report.states import NO_FILE, WeekState
 from ops.report.text import about, money, percent, shown
 from tasks import figures
 from tasks.bustimes.plan import PER_GB_MONTH
+from tasks.bustimes.verify.states import DAMAGED, GAP, PARTIAL, RAW_GONE
 from tasks.weeks import Week, ranges, span
 
 _MOST_NAMED = 5
@@ -81,9 +82,14 @@ def _proven(states: list[WeekState]) -> str:
     return f"{count} are proven record by record{more}; last on {_date(when)}."
 
 
-def state_details(states: list[WeekState], now: dt.datetime) -> list[str]:
-    """What else is to be said of states: where they come from, gaps, prunes, what comes after."""
-    said = [f"The raw side is not read for this page. {_checked(states)}"]
+def state_details(
+    states: list[WeekState], verified: dt.datetime | None, now: dt.datetime
+) -> list[str]:
+    """What else is to be said of states: where they come from, gaps, prunes, what comes after.
+
+    `verified` is when verify left its findings, None where it has not.
+    """
+    said = [f"The raw side is not read for this page. {_verified(verified)}"]
     outdated = sum(one.was_proven for one in states)
     if outdated:
         said.append(
@@ -107,22 +113,16 @@ def state_details(states: list[WeekState], now: dt.datetime) -> list[str]:
     return said
 
 
-def _checked(states: list[WeekState]) -> str:
-    """How far verify, which does read the raw side, has looked."""
-    whens = [one.checked for one in states if one.checked is not None]
-    if not whens:
+def _verified(when: dt.datetime | None) -> str:
+    """What verify, which does read the raw side, has to do with it."""
+    if when is None:
         return (
             "Which weeks are stale, and which gaps, only make verify can tell, and it has left no "
             "findings here."
         )
-    weeks = f"{len(whens):,} of {figures.count(len(states), 'week')}"
-    if len(whens) == len(states):
-        weeks = f"all {figures.count(len(states), 'week')}" if len(states) > 1 else "the week"
-    first, last = _date(min(whens)), _date(max(whens))
-    when = f"on {last}" if first == last else f"between {first} and {last}"
     return (
-        f"make verify has held {weeks} against it, as they are now, {when}; what has become stale "
-        "since then is not known here."
+        f"make verify does that, and ran last on {_date(when)}: what it found counts while a week "
+        "is as it was then, and what has become stale since then is not known here."
     )
 
 
