@@ -19,13 +19,16 @@ from tasks.bustimes import synthetic
 from tasks.storage import s3_clients
 from tasks.weeks import Week
 
-pytest_plugins = [  # for the fixtures in them
-    "tests.ec2_members",
+pytest_plugins = [  # for the fixtures in them; what others import comes first
+    "tests.local_cloud",
+    "tests.processes_under_test",
+    "tests.browser",
+    "tests.ec2_services",
+    "tests.ec2_crew",
+    "tests.ec2_fleets",
     "tests.ec2_models",
     "tests.explained",
     "tests.faults",
-    "tests.local_cloud",
-    "tests.processes_under_test",
 ]
 
 PROJECT = Path(__file__).resolve().parent.parent

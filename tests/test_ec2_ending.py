@@ -20,7 +20,7 @@ from ops.ec2.share import Workplace
 from tasks.problem import Problem
 from tasks.settings import load
 from tasks.storage.s3 import S3Prefix
-from tests.ec2_members import REGION, aws_environment, desired, make_group
+from tests.ec2_services import REGION, aws_environment, desired, make_group
 from tests.test_ec2_lease import Clock
 
 RUN = Run("run-1", "running", started="2021-11-08T00:00:00+00:00")

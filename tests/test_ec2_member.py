@@ -16,7 +16,8 @@ import pytest
 from ops.ec2.board import Lease, Member
 from tasks.weeks import Week
 from tests.conftest import PROJECT, free_port
-from tests.ec2_members import WEEKS, Fleet, Instance, Site, wait_until
+from tests.ec2_fleets import WEEKS, Fleet, Site
+from tests.ec2_members import Instance, wait_until
 from tests.gate import Hold
 
 

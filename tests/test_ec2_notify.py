@@ -9,7 +9,7 @@ import pytest
 from ops.ec2.notify import notify, on_instance, webhook_parameter
 from tasks.settings import NotifySettings
 from tests.conftest import free_port
-from tests.ec2_members import REGION, Webhook, aws_environment
+from tests.ec2_services import REGION, Webhook, aws_environment
 
 NOBODY = NotifySettings(webhook="", sns_topic="")
 

@@ -1,113 +1,24 @@
 """Scripts sent to simulated instances of a local AWS, which truly run them."""
 
 import json
-import os
-import shutil
 import signal
-import socket
 import subprocess
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.ec2 import forward, remote
+from ops.ec2 import remote
 from ops.ec2.aws import Aws
 from ops.local_aws import LocalAws
 from tasks.problem import Problem
-from tests.conftest import answers_at, free_port
+from tests.ec2_crew import STACK, Crew, Heard
 from tests.gate import LOST, Gate, Refusal
 from tests.local_cloud import wait_for
 
-STACK = "crew"
 WAITS = "echo begun; until [[ -e $BUSTIMES_HOME/go ]]; do sleep 0.05; done\n"
 SAFE = st.text("abcXYZ019._:/=,@+-", max_size=30)
-
-
-@dataclass
-class Crew:
-    """Two instances with the tag of a stack, its log group, and what was heard from them."""
-
-    aws: LocalAws
-    instances: list[str]
-    caller: Aws
-    """The admin's; clients take long to make."""
-
-    def home(self, instance: str) -> Path:
-        """Instances share this machine's file system: what lies there both sides see."""
-        return Path(self.aws.machines()[instance]["home"])
-
-    def processes(self, instance: str) -> list[int]:
-        return list(self.aws.machines()[instance]["processes"])
-
-
-def start_instance(aws: LocalAws) -> str:
-    answer = aws.client("ec2").run_instances(
-        ImageId="ami-03cf127a",
-        MinCount=1,
-        MaxCount=1,
-        IamInstanceProfile={"Name": STACK},
-        TagSpecifications=[
-            {"ResourceType": "instance", "Tags": [{"Key": "bustimes:stack", "Value": STACK}]}
-        ],
-    )
-    return str(answer["Instances"][0]["InstanceId"])
-
-
-@pytest.fixture(scope="module")
-def crew_of_module(local_aws: LocalAws) -> Iterator[Crew]:
-    iam = local_aws.client("iam")
-    who = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}}
-    what = {"Effect": "Allow", "Action": "logs:*", "Resource": "*"}
-    trust = {"Version": "2012-10-17", "Statement": [who | {"Action": "sts:AssumeRole"}]}
-    iam.create_role(RoleName=STACK, AssumeRolePolicyDocument=json.dumps(trust))
-    managed = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
-    iam.attach_role_policy(RoleName=STACK, PolicyArn=managed)
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [what]})
-    iam.put_role_policy(RoleName=STACK, PolicyName="logs", PolicyDocument=policy)
-    iam.create_instance_profile(InstanceProfileName=STACK)
-    iam.add_role_to_instance_profile(InstanceProfileName=STACK, RoleName=STACK)
-    local_aws.client("logs").create_log_group(logGroupName=f"/{STACK}")
-    instances = sorted(start_instance(local_aws) for _ in range(2))
-    wait_for(
-        lambda: all(local_aws.machines().get(one, {}).get("registered") for one in instances),
-        "instances registered",
-    )
-    yield Crew(local_aws, instances, Aws("us-east-1"))
-    local_aws.client("ec2").terminate_instances(InstanceIds=instances)
-    wait_for(lambda: not set(instances) & set(local_aws.machines()), "instances gone")
-    local_aws.client("logs").delete_log_group(logGroupName=f"/{STACK}")
-
-
-@pytest.fixture
-def crew(crew_of_module: Crew, cloud: LocalAws) -> Crew:  # noqa: ARG001
-    """The instances without files of other tests, and the environment of the local AWS's admin."""
-    for instance in crew_of_module.instances:
-        for path in crew_of_module.home(instance).glob("*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return crew_of_module
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
-    return tmp_path / "try.sh"
-
-
-class Heard:
-    """What instances printed, in the order in which it came."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def __call__(self, instance: str, line: str) -> None:
-        self.lines.append((instance, line))
-
-    def of(self, instance: str) -> list[str]:
-        return [line for one, line in self.lines if one == instance]
 
 
 def become(aws: LocalAws, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,87 +334,3 @@ def test_credentials_that_expire_on_the_way_leave_it_running(crew: Crew, script:
     assert crew.processes(one)
     (home / "go").touch()
     wait_for(lambda: not crew.processes(one), "script ended")
-
-
-SERVE = """
-set -euo pipefail
-dnf install -y python3.11 >/dev/null
-mkdir -p "$BUSTIMES_HOME/page"
-echo "the page" >"$BUSTIMES_HOME/page/index.html"
-cd "$BUSTIMES_HOME/page"
-setsid python3.11 -m http.server --bind "$1" 8082 </dev/null >/dev/null 2>&1 &
-until (: <"/dev/tcp/$1/8082") 2>/dev/null; do sleep 0.05; done
-"""
-
-
-def page_at(port: int) -> str:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://127.0.0.1:{port}/", timeout=10) as answer:
-        return str(answer.read().decode())
-
-
-def test_a_port_of_an_instance_comes_here_and_goes_again(crew: Crew, script: Path) -> None:
-    script.write_text(SERVE)
-    one, port = crew.instances[0], free_port()
-    address = str(crew.aws.machines()[one]["address"])
-    aws = crew.caller
-    assert remote.run(aws, STACK, script, [address], instances=[one], on_line=Heard()) == {one: 0}
-    seen: list[str] = []
-
-    def on_ready() -> None:
-        seen.append(page_at(port))
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        forward.forward(aws, one, address, 8082, port, on_ready)
-    assert seen == ["the page\n"]
-    assert not answers_at("127.0.0.1", port)
-    assert crew.aws.client("ssm").describe_sessions(State="Active")["Sessions"] == []
-
-    def end_session() -> None:  # it ends when the instance is gone, say
-        [active] = crew.aws.client("ssm").describe_sessions(State="Active")["Sessions"]
-        crew.aws.client("ssm").terminate_session(SessionId=active["SessionId"])
-
-    forward.forward(aws, one, address, 8082, port, end_session)
-    for process in crew.processes(one):
-        os.kill(process, signal.SIGKILL)
-
-
-def test_what_keeps_a_port_from_coming_is_said(
-    crew: Crew, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    aws, one = crew.caller, crew.instances[0]
-
-    def refused(port: int) -> str:
-        with pytest.raises(Problem) as problem:
-            forward.forward(aws, one, "10.0.0.1", 8082, port, lambda: None)
-        assert crew.aws.client("ssm").describe_sessions(State="Active")["Sessions"] == []
-        return str(problem.value)
-
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert f"Port {port} of this machine is taken" in refused(port)
-    crew.aws.trouble("ssm", lost=[one])
-    assert f"SSM does not hear from {one}" in refused(free_port())
-    crew.aws.trouble("ssm", lost=[])
-
-    plugin = tmp_path / "session-manager-plugin"
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    for version, has_variable in (("1.2.497.0", False), ("1.2.764.0", True)):
-        plugin.write_text(
-            f'#!/bin/sh\nif [ "$1" = --version ]; then echo {version}; exit; fi\n'
-            f'echo "$@" >{tmp_path}/given\n'
-            f'echo "$AWS_SSM_START_SESSION_RESPONSE" >{tmp_path}/token\n'
-            "echo 'no data channel'\n"
-        )
-        plugin.chmod(0o755)
-        assert "has not brought port 8082" in (said := refused(free_port()))
-        assert "It said: no data channel." in said
-        given = (tmp_path / "given").read_text()
-        assert ("TokenValue" in given) != has_variable  # everybody may read arguments
-        assert ("TokenValue" in (tmp_path / "token").read_text()) == has_variable
-        assert "us-east-1 StartSession" in given
-    plugin.unlink()
-    said = refused(free_port())
-    assert "The program session-manager-plugin is not installed" in said
-    assert "https://docs.aws.amazon.com/systems-manager/" in said

@@ -1,16 +1,11 @@
 """luigid's page in a browser, and make status, while a real run stands still and after its end."""
 
-import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +15,11 @@ from ops import luigid
 from ops.service import Service
 from tasks.bustimes import synthetic
 from tasks.weeks import Week
+from tests.browser import DEADLINE_SECONDS, Browser, ask, wait_for
 from tests.conftest import PROJECT, Run, free_port
 
 WEEK = Week(2021, 45)
 SENTENCE = r"[\d,]+ of 1,008 snapshots, [\d,]+ records, [\d.]+ [kM]B/s, ETA [\d.:]+(?: s)?"
-_DEADLINE_SECONDS = 60.0
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """What the condition gives once it is true."""
-    deadline = time.monotonic() + _DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.01)
-    raise AssertionError("what was waited for did not come")
-
-
-def ask(url: str, body: object = None, method: str | None = None) -> Any:
-    """The JSON that an address of this machine answers."""
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
 
 
 class RealRun:
@@ -93,7 +69,7 @@ class RealRun:
             self._process.wait()
 
     def wait(self) -> int:
-        return self._process.wait(timeout=_DEADLINE_SECONDS)
+        return self._process.wait(timeout=DEADLINE_SECONDS)
 
     @property
     def output(self) -> str:
@@ -148,70 +124,10 @@ def frozen_run(
         scheduler.stop()
 
 
-class Browser:
-    """Headless Chromium through the W3C WebDriver protocol."""
-
-    def __init__(self, driver: str, profile: Path) -> None:
-        arguments = [
-            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-            *("--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic"),
-            *("--disable-dev-shm-usage", "--window-size=1300,900", f"--user-data-dir={profile}"),
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        ]
-        options = {"args": arguments, "binary": shutil.which("chromium")}
-        wanted = {"browserName": "chrome", "goog:chromeOptions": options}
-        session = ask(f"{driver}/session", {"capabilities": {"alwaysMatch": wanted}})
-        self._session = f"{driver}/session/{session['value']['sessionId']}"
-
-    def open(self, url: str) -> None:
-        # By way of an empty page: a change behind the # alone would load nothing.
-        for address in ("about:blank", url):
-            ask(f"{self._session}/url", {"url": address})
-
-    def text(self, selector: str) -> str:
-        """What a person reads in an element: nothing where it is hidden or missing."""
-        script = (
-            f"const e = document.querySelector({json.dumps(selector)}); return e && e.innerText"
-        )
-        answer = ask(f"{self._session}/execute/sync", {"script": script, "args": []})
-        return answer["value"] or ""
-
-    def click(self, selector: str) -> None:
-        how = {"using": "css selector", "value": selector}
-        [element] = ask(f"{self._session}/element", how)["value"].values()
-        ask(f"{self._session}/element/{element}/click", {})
-
-    def close(self) -> None:
-        ask(self._session, method="DELETE")
-
-
 @pytest.fixture
-def browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    for program, package in (("chromium", "chromium"), ("chromedriver", "chromium-driver")):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is missing: install the Debian package {package}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    port = free_port()
-    command = ["chromedriver", f"--port={port}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    driver = f"http://127.0.0.1:{port}"
-
-    def is_ready() -> bool:
-        try:
-            return bool(ask(f"{driver}/status")["value"]["ready"])
-        except urllib.error.URLError:
-            return False
-
-    try:
-        wait_for(is_ready)
-        browser = Browser(driver, tmp_path / "browser")
-        try:
-            yield browser
-        finally:
-            browser.close()
-    finally:
-        process.terminate()
-        process.wait()
+def browser(chromedriver: str, tmp_path: Path) -> Iterator[Browser]:
+    with Browser(chromedriver, tmp_path / "browser") as browser:
+        yield browser
 
 
 def week_row(browser: Browser, status: str) -> bool:

@@ -3,9 +3,6 @@
 import datetime as dt
 import json
 import re
-import shutil
-import subprocess
-import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,7 @@ from tasks.settings import load
 from tasks.storage import open_root
 from tasks.weeks import Week
 from tests import report_manifests as made_up
-from tests.conftest import free_port
-from tests.test_page import Browser, ask, wait_for
+from tests.browser import Browser, ask, wait_for
 
 NOW = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
 CHARTS = ["records", "vehicles", "sizes", "costs", "fields", "speed", "retries"]
@@ -105,38 +101,14 @@ def years(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(chromedriver: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A browser that reaches nothing but files."""
-    for program, package in (("chromium", "chromium"), ("chromedriver", "chromium-driver")):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is missing: install the Debian package {package}")
-    port = free_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("NO_PROXY", "127.0.0.1")
-        command = ["chromedriver", f"--port={port}"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        driver = f"http://127.0.0.1:{port}"
-
-        def is_ready() -> bool:
-            try:
-                return bool(ask(f"{driver}/status")["value"]["ready"])
-            except urllib.error.URLError:
-                return False
-
-        try:
-            wait_for(is_ready)
-            page = Page(driver, tmp_path_factory.mktemp("browser"))
-            try:
-                page.devtools("Network.enable")
-                off = {"offline": True, "latency": 0, "downloadThroughput": 0}
-                page.devtools("Network.emulateNetworkConditions", **off, uploadThroughput=0)
-                page.devtools("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
-                yield page
-            finally:
-                page.close()
-        finally:
-            process.terminate()
-            process.wait()
+    with Page(chromedriver, tmp_path_factory.mktemp("browser")) as page:
+        page.devtools("Network.enable")
+        off = {"offline": True, "latency": 0, "downloadThroughput": 0}
+        page.devtools("Network.emulateNetworkConditions", **off, uploadThroughput=0)
+        page.devtools("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
+        yield page
 
 
 @pytest.fixture

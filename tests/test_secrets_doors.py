@@ -15,7 +15,7 @@ from aws_refusals import RefusingS3
 from scripted_s3 import ScriptedS3
 
 from tests.conftest import Run, answers_at, free_port
-from tests.ec2_members import Webhook
+from tests.ec2_services import Webhook
 from tests.explained import assert_done
 from tests.faults import FaultyS3
 from tests.gate import Gate
