@@ -1,6 +1,7 @@
 # Everything a person does here. `make` alone prints the commands.
 # Options: SOURCE=… DESTINATION=… (s3://bucket/prefix or a folder), WEEKS=2018-W25,2021-W45 or
 # FROM=… TO=…, WORKERS=n, ORDER=…, MAX_ERRORS=n, CURRENT=1, DEEP=1, SHARE=0.01, PYTHON=python3.12.
+# To restore: WEEK=…, TO=…, SNAPSHOT=…. To prune: ALLOW_PRUNE=true CONFIRM=bucket.
 # On EC2: ON=ec2, with INSTANCES=n, TYPE=c7g.large, KEEP=1, FORCE=1, and DRY_RUN=1 for any command.
 
 SHELL := /bin/sh

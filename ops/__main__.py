@@ -294,11 +294,11 @@ def _started(with_luigid: bool = False) -> places.Place:
     return place
 
 
-def _bar(things: Iterable[Any] | None = None, **options: Any) -> "tqdm[Any]":
+def _bar(things: Iterable[Any] | None = None, unit: str = "week", **options: Any) -> "tqdm[Any]":
     """A bar over the things, or over what it is told of; only where someone watches."""
     from tqdm import tqdm  # here: it takes a while to import, and a run does without it
 
-    return tqdm(things, leave=False, disable=not in_terminal(), **options)
+    return tqdm(things, unit=f" {unit}", leave=False, disable=not in_terminal(), **options)
 
 
 def _fill_if_empty() -> None:

@@ -103,7 +103,9 @@ def fill(archive: Archive, week: Week) -> str:
             vehicles=VEHICLES,
             unreadable=1,
         )
-        bar = tqdm(total=wanted, desc="fill", leave=False, disable=not in_terminal())
+        bar = tqdm(
+            total=wanted, desc="fill", unit=" snapshots", leave=False, disable=not in_terminal()
+        )
         with bar, ThreadPoolExecutor(_PUTS_AT_ONCE) as threads:
             for _ in threads.map(lambda one: archive.source.write(*one), bodies):
                 bar.update()

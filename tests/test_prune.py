@@ -14,7 +14,7 @@ import pytest
 from ops.prune import Choice, say_what_may_go
 from ops.report import reading, states
 from tasks.bustimes import archive as archives
-from tasks.bustimes import graph, inventory, prune
+from tasks.bustimes import graph, prune
 from tasks.bustimes.archive import Archive, convert_week
 from tasks.bustimes.inventory import Entry
 from tasks.bustimes.prune import Candidate, look, must_be_allowed, must_be_of_s3
@@ -39,6 +39,9 @@ from tests.verified_archive import (
     having,
     inventory_key,
     manifest_of,
+    remove,
+    without_inventory,
+    write_inventory,
 )
 
 LATE = "raw/bustimes__2021-11-09__00-00-05.json"
@@ -271,10 +274,8 @@ def with_other_refused(archive: Archive) -> None:
     archive.destination.write(key, flipped(archive.destination.read(key), 7))
 
 
-def without_inventory(archive: Archive) -> None:
-    destination = archive.destination
-    assert isinstance(destination, S3Prefix)
-    destination.remove([inventory_key(archive)])
+def with_lost_inventory(archive: Archive) -> None:
+    remove(archive.destination, inventory_key(archive))
 
 
 def with_damaged_inventory(archive: Archive) -> None:
@@ -283,15 +284,11 @@ def with_damaged_inventory(archive: Archive) -> None:
 
 def with_other_inventory(archive: Archive) -> None:
     """Of the right objects, but with other numbers of records."""
-    listing = prune.list_week(archive.source, WEEK)
-    counts: list[int | None] = [9] * 12
-    archive.destination.write(inventory_key(archive), inventory.to_bytes(listing, counts))
+    write_inventory(archive, [9] * 12)
 
 
 def without_manifest(archive: Archive) -> None:
-    destination = archive.destination
-    assert isinstance(destination, S3Prefix)
-    destination.remove([MANIFEST])
+    remove(archive.destination, MANIFEST)
 
 
 def with_damaged_record(archive: Archive) -> None:
@@ -313,7 +310,8 @@ GUARDS: dict[str, tuple[Callable[[Archive], None], str]] = {
     "refused": (without_refused, "damaged: the bytes of the unreadable"),
     "other refused": (with_other_refused, f"not kept whole: what is kept of {UNREADABLE}"),
     "inventory": (without_inventory, "it has no inventory"),
-    "damaged inventory": (with_damaged_inventory, "is no inventory of a week, or is damaged"),
+    "lost inventory": (with_lost_inventory, "damaged: its inventory, _inventories/"),
+    "damaged inventory": (with_damaged_inventory, "is not the one in its manifest"),
     "other inventory": (with_other_inventory, "its inventory has other records"),
     "manifest": (without_manifest, "without its manifest"),
     "record": (with_damaged_record, "is no record of a deletion"),

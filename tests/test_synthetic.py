@@ -5,6 +5,7 @@ import ast
 import datetime as dt
 import functools
 import hashlib
+import io
 import json
 import math
 import subprocess
@@ -414,7 +415,20 @@ class TestCommand:
         assert written == expected
         printed = capsys.readouterr()
         assert printed.out == f"12 snapshots are in {tmp_path / 'raw'}.\n"
-        assert "12/12" in printed.err
+        assert printed.err == ""
+
+    def test_draws_a_bar_where_someone_watches(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        terminal = Terminal()
+        monkeypatch.setattr("sys.stderr", terminal)
+        options = "--from 2021-W45 --hours 2 --interval 600 --vehicles 3"
+        assert main([str(tmp_path), *options.split()]) == 0
+        assert "12/12 [" in terminal.getvalue()
 
     @pytest.mark.parametrize(
         ("options", "message"),

@@ -23,7 +23,10 @@ is to its right.
     file of another week                        checksum     line, its time   as DEEP
     the same with its manifest                  its week     as surface       as surface
     file of another tool                        size         what it is not   as DEEP
-    inventory edited: records, refused                       what it says     as DEEP
+    inventory missing, cut off or with a
+    flipped byte                                which it is  as surface       as surface
+    inventory edited: records, refused,
+    manifest made to fit                                     what it says     as DEEP
     refused bytes missing or cut off            key          key              key
     refused bytes that are others                                             key
     `tokenized`, `compression_level`, reasons   nobody can tell
@@ -36,9 +39,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tasks.bustimes import inventory
 from tasks.bustimes.archive import Archive, convert_week
-from tasks.bustimes.listing import list_week
 from tasks.bustimes.verify import WeekCheck, read_through, verify
 from tasks.weeks import Week
 from tests.verified_archive import (
@@ -56,8 +57,11 @@ from tests.verified_archive import (
     lines_of,
     manifest_of,
     refitted,
+    remove,
     said,
+    without_inventory,
     write_file,
+    write_inventory,
 )
 
 Make = Callable[..., list[Path]]
@@ -384,6 +388,30 @@ def test_read_through_says_what_is_wrong_or_nothing(archive: Archive) -> None:
 # The inventory
 
 
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_an_inventory_that_is_gone_or_damaged_is_found(archive: Archive, depth: str) -> None:
+    key = inventory_key(archive)
+    data = read(archive, key)
+    for damaged in (flipped(data, len(data) // 2), data[:-9], b""):
+        archive.destination.write(key, damaged)
+        found = look(archive, depth)
+        assert found.state == "damaged"
+        assert found.why == f"its inventory, {key}, is not the one in its manifest"
+        assert found.remedy == "Run make full WEEKS=2021-W45 REFRESH=1."
+    remove(archive.destination, key)
+    assert look(archive, depth).why == f"its inventory, {key}, is gone"
+    remove(archive.source, UNREADABLE)
+    found = look(archive, depth)
+    assert "and 1 of 12 raw snapshots in it are gone from the source" in found.why
+    assert not found.can_be_converted
+    assert key in found.remedy
+
+
+def test_a_week_of_before_manifests_told_of_inventories_is_good_without(here: Archive) -> None:
+    without_inventory(here)
+    assert look(here, DEEP).state == "good"
+
+
 @pytest.mark.parametrize(
     ("counts", "why"),
     [
@@ -397,8 +425,7 @@ def test_read_through_says_what_is_wrong_or_nothing(archive: Archive) -> None:
 def test_an_inventory_that_says_something_else_is_found_by_reading(
     here: Archive, counts: list[int | None], why: str
 ) -> None:
-    data = inventory.to_bytes(list_week(here.source, WEEK), counts)
-    here.destination.write(inventory_key(here), data)
+    write_inventory(here, counts)
     assert look(here).state == "good"
     assert why in said(look(here, DEEP))
 

@@ -19,9 +19,9 @@ from tests.verified_archive import (
     archive_in,
     change_manifest,
     check,
-    inventory_key,
     manifest_of,
     said,
+    without_inventory,
 )
 
 SURFACE, DEEP, SHARE = "surface", "DEEP", "SHARE"
@@ -138,7 +138,7 @@ def test_an_edited_manifest_is_found_and_named(here: Archive, name: str) -> None
 
 
 def test_without_an_inventory_only_the_raw_side_tells_what_was_refused(here: Archive) -> None:
-    (Path(here.destination.url) / inventory_key(here)).unlink()
+    without_inventory(here)
     change_manifest(here, refused=[])
     assert look(here, DEEP).state == "good"
     found = look(here, SHARE)

@@ -27,7 +27,9 @@ from tests.verified_archive import (
     inventory_key,
     manifest_of,
     refitted,
+    remove,
     said,
+    without_inventory,
     write,
 )
 
@@ -40,16 +42,6 @@ AGAIN = "Run make full WEEKS=2021-W45 REFRESH=1."
 def archive(tmp_path: Path) -> Archive:
     """A converted 2021-W45 of two hours, with a refused snapshot."""
     return archive_in(str(tmp_path / "in"), str(tmp_path / "out"), tmp_path / "spool")
-
-
-def remove(archive: Archive, *keys: str) -> None:
-    for key in keys:
-        (Path(archive.source.url) / key).unlink()
-
-
-def without_inventory(archive: Archive) -> None:
-    """As a week that was written before there were any."""
-    (Path(archive.destination.url) / inventory_key(archive)).unlink()
 
 
 # Late, replaced, removed
@@ -75,7 +67,7 @@ def test_snapshots_that_were_replaced_make_a_week_stale(archive: Archive) -> Non
 
 
 def test_snapshots_that_were_removed_are_named_and_the_week_is_to_be_kept(archive: Archive) -> None:
-    remove(archive, FIRST)
+    remove(archive.source, FIRST)
     found = check(archive)
     assert (found.state, found.can_be_converted) == ("raw gone", False)
     assert found.why == "1 of 12 raw snapshots in it are gone from the source"
@@ -85,7 +77,7 @@ def test_snapshots_that_were_removed_are_named_and_the_week_is_to_be_kept(archiv
 
 
 def test_one_that_came_does_not_hide_one_that_went(archive: Archive) -> None:
-    remove(archive, FIRST)
+    remove(archive.source, FIRST)
     instead = FIRST.replace("00-00-05", "00-00-06")
     write(archive.source.url, instead, b"[]")
     found = check(archive)
@@ -125,7 +117,7 @@ def test_without_an_inventory_the_hours_tell_what_can_be_told(archive: Archive) 
 
 def test_without_an_inventory_missing_snapshots_are_counted_by_hour(archive: Archive) -> None:
     without_inventory(archive)
-    remove(archive, FIRST)
+    remove(archive.source, FIRST)
     found = check(archive)
     assert found.state == "raw gone"
     assert found.details == ("2021-11-08T00: 1 fewer than the 6 that it had",)
@@ -134,6 +126,7 @@ def test_without_an_inventory_missing_snapshots_are_counted_by_hour(archive: Arc
 def test_a_listing_that_is_other_for_no_reason_that_can_be_seen_is_stale_too(
     archive: Archive,
 ) -> None:
+    without_inventory(archive)
     change_manifest(archive, listing_sha256="0" * 64)
     found = check(archive)
     assert (found.state, found.why) == (
@@ -144,7 +137,9 @@ def test_a_listing_that_is_other_for_no_reason_that_can_be_seen_is_stale_too(
 
 
 def test_a_damaged_inventory_is_said_beside_what_the_hours_tell(archive: Archive) -> None:
+    """Of a week whose manifest does not tell the inventory's checksum, and so does not miss it."""
     archive.destination.write(inventory_key(archive), b"damaged")
+    change_manifest(archive, inventory=None)
     archive.source.write(LATE, b"[]")
     found = check(archive)
     assert found.state == "stale"
@@ -265,7 +260,7 @@ def test_a_damaged_week_whose_raw_side_is_gone_is_not_to_be_converted_again(
 def test_a_week_that_is_not_good_for_its_raw_side_is_read_through_all_the_same(
     archive: Archive,
 ) -> None:
-    remove(archive, FIRST)
+    remove(archive.source, FIRST)
     refitted(archive, lambda lines: [lines[0], b"{}", *lines[2:]], with_counts=False)
     found = check(archive, is_deep=True)
     assert (found.state, found.can_be_converted) == ("damaged", False)
@@ -291,7 +286,7 @@ def prune(archive: Archive, left: int = 0, ended: bool = True, **values: Any) ->
         "ended": "2022-01-01T00:01:00+00:00" if ended else None,
     }
     archive.destination.write("_pruned/2021-W45.json", json.dumps(record | values).encode())
-    remove(archive, *list(bodies())[left:])
+    remove(archive.source, *list(bodies())[left:])
 
 
 def test_a_pruned_week_is_as_it_should_be_and_its_file_is_checked_on(archive: Archive) -> None:
@@ -381,16 +376,28 @@ def test_a_damaged_record_of_a_deletion_is_damage(archive: Archive, data: bytes)
 def test_a_pruned_week_whose_inventory_is_lost_is_damaged(archive: Archive) -> None:
     """It can tell neither what is late nor what to restore."""
     prune(archive, left=3)
-    archive.destination.write(inventory_key(archive), b"damaged")
+    archive.destination.write(key := inventory_key(archive), b"damaged")
+    found = check(archive)
+    assert (found.state, found.can_be_converted) == ("damaged", False)
+    assert f"{key}, is not the one in its manifest, and 9 of 12 raw snapshots" in found.why
+    assert found.remedy.startswith(f"Put back a good copy of {archive.destination.url}/{key}")
+    remove(archive.destination, key)
+    assert f"{key}, is gone, and 9 of 12 raw snapshots" in check(archive).why
+
+
+def test_so_is_one_whose_manifest_does_not_tell_of_its_inventory(archive: Archive) -> None:
+    prune(archive, left=3)
+    archive.destination.write(key := inventory_key(archive), b"damaged")
+    change_manifest(archive, inventory=None)
     assert "is no inventory of a week, or is damaged" in check(archive).why
-    remove(archive, *list(bodies())[:3])
+    remove(archive.source, *list(bodies())[:3])
     found = check(archive, is_deep=True)
     assert found.state == "damaged"
     assert "is no inventory of a week, or is damaged" in said(found)
-    without_inventory(archive)
+    remove(archive.destination, key)
     found = check(archive)
     assert found.state == "damaged"
-    assert f"{inventory_key(archive)}, its inventory, is not there any more" in found.why
+    assert f"{key}, its inventory, is not there any more" in found.why
 
 
 def test_what_is_left_of_a_pruned_week_does_not_pass_for_a_week(archive: Archive) -> None:
@@ -560,7 +567,7 @@ def test_what_is_not_good_is_noted_for_the_report(archive: Archive) -> None:
             "listing_sha256": manifest_of(archive)["listing_sha256"],
         },
     }
-    remove(archive, LATE)
+    remove(archive.source, LATE)
     check(archive)
     assert list(noted()["weeks"]) == ["2021-W44"]
     archive.destination.write("_verified/findings.json", b"damaged")

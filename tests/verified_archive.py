@@ -27,6 +27,7 @@ from tasks.bustimes.verify import WeekCheck, verify
 from tasks.settings import load
 from tasks.storage import Root, open_root
 from tasks.storage.folder import Folder
+from tasks.storage.s3 import S3Prefix
 from tasks.weeks import Week
 
 WEEK = Week(2021, 45)
@@ -90,6 +91,21 @@ def put(root: Root, key: str, data: bytes) -> None:
         (root.path / key).write_bytes(data)
     else:
         root.write(key, data)
+
+
+def remove(root: Root, *keys: str) -> None:
+    """Remove objects, as no command of ours does it."""
+    if isinstance(root, S3Prefix):
+        root.remove(keys)
+    else:
+        for key in keys:
+            (Path(root.url) / key).unlink()
+
+
+def without_inventory(archive: Archive) -> None:
+    """As a week that was written before there were any."""
+    remove(archive.destination, inventory_key(archive))
+    change_manifest(archive, inventory=None)
 
 
 def inventory_key(archive: Archive) -> str:
@@ -170,13 +186,13 @@ def write_file(archive: Archive, data: bytes) -> None:
     """Put other bytes in place of the week file, with a manifest that fits them as a whole."""
     put(archive.destination, FILE, data)
     archive.list_again()
+    change_output(archive, bytes=len(data), **_sums(data))
+
+
+def _sums(data: bytes) -> Values:
     digest = hashlib.sha256(data)
-    change_output(
-        archive,
-        bytes=len(data),
-        sha256=digest.hexdigest(),
-        s3_sha256=base64.b64encode(digest.digest()).decode(),
-    )
+    s3_sha256 = base64.b64encode(digest.digest()).decode()
+    return {"sha256": digest.hexdigest(), "s3_sha256": s3_sha256}
 
 
 def _member(text: bytes) -> bytes:
@@ -214,7 +230,14 @@ def _describe(archive: Archive, with_inventory: bool = True) -> None:
             None if one.stored.key in refused else counts[one.time.isoformat()]
             for one in listing.snapshots
         ]
-        put(archive.destination, inventory_key(archive), inventory.to_bytes(listing, known))
+        write_inventory(archive, known)
+
+
+def write_inventory(archive: Archive, counts: list[int | None]) -> None:
+    """Put an inventory in place that says these numbers of records, and have the manifest fit."""
+    data = inventory.to_bytes(list_week(archive.source, WEEK), counts)
+    put(archive.destination, inventory_key(archive), data)
+    change_manifest(archive, inventory={"bytes": len(data)} | _sums(data))
 
 
 _KINDS = {

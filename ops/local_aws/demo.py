@@ -94,7 +94,13 @@ class Demo:
             )
         ]
         put = self._s3.put_object
-        bar = tqdm(total=len(snapshots), desc="fill", leave=False, disable=not in_terminal())
+        bar = tqdm(
+            total=len(snapshots),
+            desc="fill",
+            unit=" snapshots",
+            leave=False,
+            disable=not in_terminal(),
+        )
         with bar, ThreadPoolExecutor(_PUTS_AT_ONCE) as threads:
             for _ in threads.map(
                 lambda one: put(Bucket=_BUCKET, Key=one[0], Body=one[1]), snapshots

@@ -68,6 +68,22 @@ class Archive:
                 written[week] = stored
         self._written = written
 
+    def is_as_written(self, key: str, sha256: str, s3_sha256: str, may_read: bool) -> bool:
+        """Whether an object of the destination has these checksums, as `OutputFile` has them.
+
+        S3 keeps them itself. Where it does not, in a folder or of an object that another tool
+        wrote, the bytes are read; if they `may` not be, all is taken to be well.
+        """
+        kept = self.destination.stored_sha256(key)
+        if kept is not None:
+            return kept == s3_sha256
+        if not may_read:
+            return True
+        digest = hashlib.sha256()
+        for chunk in self.destination.stream(key):
+            digest.update(chunk)
+        return digest.hexdigest() == sha256
+
     def manifest_bytes(self, week: Week) -> bytes | None:
         """A week's manifest as it stands at the destination, or None where there is none."""
         key = manifests.key_of(week)

@@ -61,6 +61,15 @@ class OutputFile:
 
 
 @dataclass(frozen=True)
+class InventoryFile:
+    """The week's inventory (see `inventory`): size in bytes, checksums as of `OutputFile`."""
+
+    bytes: int
+    sha256: str
+    s3_sha256: str
+
+
+@dataclass(frozen=True)
 class Conversion:
     """How converting a week went: wall `seconds`, and what each operation on S3 came to.
 
@@ -79,7 +88,7 @@ class Manifest:
     `listing_sha256` is the listing's fingerprint; `tokenized` counts records that needed more than
     the kernel; times are ISO 8601, UTC. `vehicles` is how many different ones there are, and
     `fields` how often each field has a value of which kind, fields in the order in which they first
-    appear.
+    appear. `inventory` is None where an older version wrote it.
     """
 
     week: str
@@ -98,6 +107,7 @@ class Manifest:
     hours: list[HourOfFile]
     vehicles: int | None = None
     fields: dict[str, dict[str, int]] = field(default_factory=dict)
+    inventory: InventoryFile | None = None
     conversion: Conversion | None = None
     version: int = VERSION
 

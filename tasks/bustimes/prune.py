@@ -10,7 +10,6 @@ other, or came later, stays. Nothing of the destination is ever deleted.
 """
 
 import datetime as dt
-import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -238,13 +237,8 @@ def _inventory(archive: Archive, manifest: Manifest) -> list[Entry]:
 def _is_what_was_proven(archive: Archive, manifest: Manifest) -> bool:
     """Whether the week file has the checksum of the proof: S3's own, or else that of its bytes."""
     key = manifests.file_of(Week.parse(manifest.week))
-    kept = archive.destination.stored_sha256(key)
-    if kept is not None:
-        return kept == manifest.output.s3_sha256
-    digest = hashlib.sha256()
-    for chunk in archive.destination.stream(key):
-        digest.update(chunk)
-    return digest.hexdigest() == manifest.output.sha256
+    output = manifest.output
+    return archive.is_as_written(key, output.sha256, output.s3_sha256, may_read=True)
 
 
 def _must_still_be_there(archive: Archive, week: Week, file: StoredObject) -> None:

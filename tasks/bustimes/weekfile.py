@@ -30,6 +30,7 @@ from tasks.bustimes.listing import Listing
 from tasks.bustimes.manifest import (
     Conversion,
     HourOfFile,
+    InventoryFile,
     Manifest,
     OutputFile,
     RefusedSnapshot,
@@ -38,7 +39,7 @@ from tasks.bustimes.snapshot import MISSING, VehicleKey
 from tasks.compression import gzip_member
 from tasks.problem import Problem
 from tasks.settings import Settings
-from tasks.storage import Overtaken, Root, tally
+from tasks.storage import FileChecksum, Overtaken, Root, tally
 from tasks.storage.checksum import RunningChecksum, parts_of
 from tasks.storage.folder import sync_to_disk
 from tasks.weeks import Week
@@ -126,15 +127,15 @@ class SpooledWeek:
         return manifests.from_bytes(self.manifest_file.read_bytes(), str(self.manifest_file))
 
     def is_intact(self) -> bool:
-        """Whether a finished week's file is still what its manifest says."""
-        running = RunningChecksum()
+        """Whether a finished week's file and inventory are still what its manifest says."""
         try:
-            sha256 = self.manifest().output.sha256
-            for part in parts_of(self.file):
-                running.update(part)
+            manifest = self.manifest()
+            kept = manifest.inventory
+            return _checksum_of(self.file).sha256 == manifest.output.sha256 and (
+                kept is None or _checksum_of(self.inventory_file).sha256 == kept.sha256
+            )
         except (Problem, OSError):
             return False
-        return running.result().sha256 == sha256
 
     def is_of(self, listing: Listing, week_over: bool, settings: Settings) -> bool:
         """Whether it is finished, and converting again would give the same, or less.
@@ -157,6 +158,13 @@ class SpooledWeek:
         """Remove it all, the manifest first: half of it must not look finished."""
         self.manifest_file.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _checksum_of(path: Path) -> FileChecksum:
+    running = RunningChecksum()
+    for part in parts_of(path):
+        running.update(part)
+    return running.result()
 
 
 def finish(
@@ -196,7 +204,9 @@ def finish(
             if not writer.lines:
                 writer.write_empty(settings.compression_level)
         spooled.inventory_file.write_bytes(inventory.to_bytes(listing, writer.records))
-        manifest = _describe(listing, week_over, settings, writer, time.monotonic() - began)
+        inventory_sum = _checksum_of(spooled.inventory_file)
+        seconds = time.monotonic() - began
+        manifest = _describe(listing, week_over, settings, writer, inventory_sum, seconds)
         hidden = spooled.manifest_file.with_suffix(".tmp")
         hidden.write_bytes(manifest.to_bytes())
         for path in (spooled.file, spooled.inventory_file, hidden):
@@ -331,7 +341,12 @@ class _WeekWriter:
 
 
 def _describe(
-    listing: Listing, week_over: bool, settings: Settings, writer: _WeekWriter, seconds: float
+    listing: Listing,
+    week_over: bool,
+    settings: Settings,
+    writer: _WeekWriter,
+    inventory_sum: FileChecksum,
+    seconds: float,
 ) -> Manifest:
     size_of = {one.stored.key: one.stored.size for one in listing.snapshots}
     return Manifest(
@@ -351,5 +366,6 @@ def _describe(
         hours=writer.hours,
         vehicles=len(writer.vehicles - {MISSING}),
         fields=writer.fields,
+        inventory=InventoryFile(inventory_sum.size, inventory_sum.sha256, inventory_sum.s3_sha256),
         conversion=Conversion(round(seconds, 3), tally.of_process.counted()),
     )

@@ -81,14 +81,15 @@ def write_folder(
     """Write what `snapshots` gives for the same options as files in ``folder/raw/``.
 
     Returns how many. Files of the same names are written over, others stay. With `progress` a bar
-    goes to stderr. Raises `Problem` for arguments that cannot be met and a folder that cannot be
-    written.
+    goes to stderr, if that is a terminal. Raises `Problem` for arguments that cannot be met and a
+    folder that cannot be written.
     """
     made = snapshots(start, end, **options)
     total = len(_times(start, end, options.get("interval_seconds", 60)))
     try:
         (folder / "raw").mkdir(parents=True, exist_ok=True)
-        for key, body in tqdm(made, total=total, unit=" snapshots", disable=not progress):
+        bar = tqdm(made, total=total, unit=" snapshots", disable=None if progress else True)
+        for key, body in bar:
             (folder / key).write_bytes(body)
     except OSError as error:
         raise Problem(f"{folder} cannot be written ({error.strerror}).") from None

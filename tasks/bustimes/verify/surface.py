@@ -4,12 +4,12 @@ The file's size and checksum, what the manifest says beside itself and the listi
 snapshots came, changed or went, and whether the bytes of those that could not be read are kept.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
 from tasks import figures
 from tasks.bustimes import archive as archives
+from tasks.bustimes import inventory
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import Listing, list_week
@@ -154,18 +154,19 @@ def _damages(
     if manifest.output.bytes != size:
         yield key, f"the file has {size:,} bytes, its manifest says {manifest.output.bytes:,}"
         return
-    kept = archive.destination.stored_sha256(key)
-    if kept is not None:
-        matches = kept == manifest.output.s3_sha256
-    elif archive.destination.keeps_checksums or will_be_read:
-        matches = True  # written by another tool: only DEEP=1 can tell
-    else:
-        digest = hashlib.sha256()
-        for chunk in archive.destination.stream(key):
-            digest.update(chunk)
-        matches = digest.hexdigest() == manifest.output.sha256
-    if not matches:
+    output = manifest.output
+    may_read = not (archive.destination.keeps_checksums or will_be_read)  # S3's only by DEEP=1
+    if not archive.is_as_written(key, output.sha256, output.s3_sha256, may_read):
         yield key, "the file's SHA-256 is not the one in its manifest"
+    if manifest.inventory is not None:
+        kept, key = manifest.inventory, inventory.key_of(week, manifest.listing_sha256)
+        stored = archive.destination.find(key)
+        if stored is None:
+            yield key, f"its inventory, {key}, is gone"
+        elif stored.size != kept.bytes or not archive.is_as_written(
+            key, kept.sha256, kept.s3_sha256, may_read=True
+        ):
+            yield key, f"its inventory, {key}, is not the one in its manifest"
     for refused in manifest.refused:
         key = manifests.refused_key_of(week, refused.key)
         stored = archive.destination.find(key)
