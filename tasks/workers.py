@@ -3,30 +3,24 @@
 `in_order` gives each job to whichever process is free and yields the answers in the order of the
 jobs, so that what comes out is the same for any number of processes. At most two jobs are under way
 in each (one fetched, one worked on) and none is handed out far ahead of the first unfinished one:
-memory does not grow with the number of jobs. `serve` is the other end. The processes are no forks
-of this one, but of one program that has loaded all they need and does nothing else; they end with
-the generator, and by themselves as soon as the other end of their connection closes, however that
-came about and whatever they wait for: a killed parent leaves nothing running. Knows nothing of what
-the jobs are.
+memory does not grow with the number of jobs. `serve` is the other end. The processes are forks of a
+program (`tasks.forks`); they end with the generator, and by themselves as soon as the other end of
+their connection closes, however that came about and whatever they wait for: a killed parent leaves
+nothing running. Knows nothing of what the jobs are.
 """
 
 import contextlib
-import gc
 import os
 import queue
-import signal
-import subprocess
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
-from tasks import run_log
+from tasks import forks
+from tasks.forks import Crew, Program
 from tasks.out_of_memory import SENTENCE, is_out_of_memory
 from tasks.problem import Problem
 
@@ -39,48 +33,9 @@ _Answer = TypeVar("_Answer", covariant=True)
 
 _JOBS_AT_ONCE = 2
 
-_SECONDS_TO_END = 10.0
-
-_START = """\
-import gc, importlib, os, sys
-gc.disable()
-try:
-    importlib.import_module(sys.argv.pop(1)).main()
-except Exception as error:
-    from tasks.out_of_memory import is_out_of_memory
-    if is_out_of_memory(error):
-        os._exit(1)
-    raise
-"""
-"""What a process runs: looking for garbage while it imports would cost a fifth of its start.
-
-It ends without a word where there is no memory: whoever started it says so.
-"""
-
 
 class OutOfDate(Problem):
     """What a job was made with has had its time: the same job, made anew, may be done."""
-
-
-@dataclass(frozen=True)
-class Program(Generic[Setup, Job, Answer]):
-    """What to start in a folder: a module whose `main` calls `serve`.
-
-    `name` is what people call it, such as "A converter process".
-    """
-
-    module: str
-    name: str
-    folder: Path
-
-
-_MEMORY = {
-    # glibc: one heap for all threads, which keeps what is freed. Hours are of one size, so what one
-    # has left serves the next, and memory need not be given back and asked for again all the time.
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
-}
 
 
 @dataclass(frozen=True)
@@ -105,7 +60,7 @@ class Work(Protocol[_Job, Fetched, _Answer]):
 
 
 def in_order(
-    program: Program[Setup, Job, Answer],
+    program: Program,
     setup: Setup,
     jobs: Iterable[Job],
     processes: int,
@@ -118,52 +73,32 @@ def in_order(
     (an object gone, access denied, a full disk, a process that was killed), and `RuntimeError` with
     its traceback for a fault in the program.
     """
-    with contextlib.ExitStack() as of_this_process:
-        with contextlib.ExitStack() as of_the_others:
-            pairs = [Pipe() for _ in range(processes)]
-            for ours, theirs in pairs:
-                of_this_process.enter_context(ours)
-                of_the_others.enter_context(theirs)
-            started = _start(program, [theirs.fileno() for _, theirs in pairs])
-        workers = [_Worker(ours, setup, program.name) for ours, _ in pairs]
-        is_killed = False
-        try:
-            yield from _in_order(iter(jobs), workers, make_anew)
-        except _Killed:
-            is_killed = True
-        finally:
-            of_this_process.close()
-            code = _end(started)
+    try:
+        crew = Crew(program, processes)
+    except ConnectionError:
+        raise _ended(program, None) from None
+    workers = [_Worker(connection, setup, program.name) for connection in crew.connections]
+    is_killed = False
+    try:
+        yield from _in_order(iter(jobs), workers, make_anew)
+    except _Killed:
+        is_killed = True
+    finally:
+        code = crew.end()
     if is_killed:
-        raise Problem(
-            f"{program.name} ended in the middle (exit status {code}). If the machine ran out of "
-            "memory, set processes lower; nothing was written, run it again."
-        )
+        raise _ended(program, code)
+
+
+def _ended(program: Program, code: int | None) -> Problem:
+    how = "" if code is None else f" (exit status {code})"
+    return Problem(
+        f"{program.name} ended in the middle{how}. If the machine ran out of memory, set processes "
+        "lower; nothing was written, run it again."
+    )
 
 
 class _Killed(Exception):
     """A process is gone."""
-
-
-def _start(program: Program[Any, Any, Any], numbers: list[int]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-c", _START, program.module, *map(str, numbers)],
-        pass_fds=numbers,
-        cwd=program.folder,
-        env=_MEMORY | os.environ,
-        stdin=subprocess.DEVNULL,
-        process_group=0,  # Ctrl-C is for us: we decide what it means
-    )
-
-
-def _end(started: "subprocess.Popen[bytes]") -> int:
-    """The exit status, once they all have ended; what does not end by itself is killed."""
-    try:
-        return started.wait(_SECONDS_TO_END)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(started.pid, signal.SIGKILL)
-        return started.wait()
 
 
 def _in_order(
@@ -242,31 +177,11 @@ class _Worker:
 
 
 def serve(make: Callable[[Setup], Work[Job, Fetched, Answer]]) -> NoReturn:
-    """Be such processes: one for each connection, which works until that closes.
+    """Be the program whose forks do the work, each until its connection closes.
 
-    `make` gets the setup. The connections' numbers are the program's arguments. What was loaded
-    and made by now the processes share. Ends when they have, in the way of the first that failed.
+    `make` gets the setup.
     """
-    numbers = [int(number) for number in sys.argv[1:]]
-    run_log.join()
-    gc.freeze()
-    gc.enable()
-    for number in numbers:
-        if os.fork() == 0:
-            for other in numbers:
-                if other != number:
-                    os.close(other)
-            _serve_one(number, make)
-    for number in numbers:
-        os.close(number)
-    failed = 0
-    with contextlib.suppress(ChildProcessError):  # no more of them
-        while True:
-            code = os.waitstatus_to_exitcode(os.wait()[1])
-            failed = failed or code
-    if failed < 0:
-        os.kill(os.getpid(), -failed)
-    os._exit(failed)
+    forks.serve(lambda number: _serve_one(number, make))
 
 
 def _serve_one(number: int, make: Callable[[Any], Work[Any, Any, Any]]) -> NoReturn:

@@ -4,6 +4,7 @@ process is at; where there is no gate, a full pipe holds it.
 """
 
 import array
+import dataclasses
 import fcntl
 import os
 import shutil
@@ -312,7 +313,8 @@ def test_a_converter_process_may_die_at_any_moment(
         f"os.write(fd, {answer!r})\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    monkeypatch.setattr(conversion, "PROJECT", tmp_path)
+    program = dataclasses.replace(conversion.CONVERTER, folder=tmp_path)
+    monkeypatch.setattr(conversion, "CONVERTER", program)
     hours = list_week(open_root(str(raw)), WEEK).by_hour()
     setup = Setup(BulkSource(str(raw), folder=raw), 1, 1 << 20, "vehicle", 1, tmp_path)
     with pytest.raises(Problem, match=r"ended in the middle \(exit status -9\)"):

@@ -10,11 +10,14 @@ from dataclasses import replace
 from tasks.bustimes.converter import Job, Setup
 from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import ListedSnapshot
+from tasks.forks import Program
 from tasks.settings import PROJECT
 from tasks.storage import budget, tally
 from tasks.storage.address import Credentials
 from tasks.storage.traffic import Traffic
-from tasks.workers import Program, in_order
+from tasks.workers import in_order
+
+CONVERTER = Program("tasks.bustimes.converter", "A converter process", PROJECT)
 
 
 def convert_hours(
@@ -28,9 +31,6 @@ def convert_hours(
 
     `renew` gets credentials that S3 calls expired, and looks for others.
     """
-    program: Program[Setup, Job, tuple[ConvertedHour, Traffic]] = Program(
-        "tasks.bustimes.converter", "A converter process", PROJECT
-    )
     jobs = (Job(hour, credentials()) for hour in hours)
 
     def with_fresh_credentials(job: Job) -> Job | None:
@@ -42,7 +42,9 @@ def convert_hours(
     number = max(1, min(processes, len(hours)))
     share = budget.of_run.share_of(setup.patience.retries, number)
     setup = replace(setup, patience=replace(setup.patience, retries=share))
-    converted = in_order(program, setup, jobs, number, with_fresh_credentials)
+    converted: Generator[tuple[ConvertedHour, Traffic]] = in_order(
+        CONVERTER, setup, jobs, number, with_fresh_credentials
+    )
     with contextlib.closing(converted):
         for hour, traffic in converted:
             budget.of_run.spend(sum(traffic.retries.values()))

@@ -21,9 +21,10 @@ from luigi.metrics import MetricsCollectors
 from luigi.rpc import RemoteScheduler, RPCError
 from luigi.scheduler import Scheduler
 
-from tasks import figures, luigi_messages, processes
+from tasks import figures, forks, luigi_messages, processes
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive, WeekResult, convert_week, now
+from tasks.bustimes.conversion import CONVERTER
 from tasks.bustimes.listing import Listing, weeks_with_snapshots
 from tasks.bustimes.metrics import WeekFigures
 from tasks.bustimes.refusals import RefusalCount, TooManyRefused
@@ -210,6 +211,7 @@ class AllWeeks(_WeekRange, _OfArchive, luigi.WrapperTask):
             )
         to_do = sum(not task.complete() for task in tasks)
         if to_do:
+            forks.load(CONVERTER)  # while the first weeks are listed
             archive.destination.check_writable()
         run = _run(to_do)
         if gaps:
@@ -284,6 +286,7 @@ def run(
             raise
         raise Problem(sentence) from None
     finally:
+        forks.unload()
         if _progress is not None:
             _progress.close()
         _traffic.note(tally.of_process.take())

@@ -22,9 +22,10 @@ from tasks.bustimes.verify.share import draw
 from tasks.bustimes.verify.states import DAMAGED, GOOD, PARTIAL, STALE, WeekCheck
 from tasks.bustimes.verify.surface import damaged_inside
 from tasks.bustimes.verify.week_reader import WeekReader
+from tasks.forks import Program
 from tasks.progress import RunProgress, UnitProgress
 from tasks.settings import PROJECT
-from tasks.workers import Program, in_order
+from tasks.workers import in_order
 
 _WEEKS_AT_ONCE = 2
 _FEW_BYTES = 32_000_000
@@ -33,7 +34,7 @@ _FEW_BYTES = 32_000_000
 Progress = Callable[[int, str], RunProgress]
 """Makes the progress of a run of so many units: `RunProgress` itself."""
 
-_Program = Program[Setup, HourJob, HourChecked]
+_CHECKER = Program("tasks.bustimes.verify.checker", "A process that reads week files", PROJECT)
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,9 @@ class _Reading:
     def _elsewhere(self, jobs: Iterator[HourJob]) -> Generator[HourChecked]:
         settings = self._archive.settings
         source = self._archive.source.bulk_source() if self._share else None
-        program: _Program = Program(
-            "tasks.bustimes.verify.checker", "A process that reads week files", PROJECT
-        )
         processes = settings.processes or _cores()
         setup = Setup(source, settings.reads_at_once, settings.patience)
-        yield from in_order(program, setup, jobs, processes, self._with_fresh_credentials)
+        yield from in_order(_CHECKER, setup, jobs, processes, self._with_fresh_credentials)
 
     def _with_fresh_credentials(self, job: HourJob) -> HourJob | None:
         fresh = self._archive.source.credentials(job.credentials)
