@@ -1,12 +1,12 @@
 """Jobs through processes of their own: out of order inside, in order outside.
 
 `in_order` gives each job to whichever process is free and yields the answers in the order of the
-jobs, so that what comes out is the same for any number of processes. At most two jobs are under way
-in each (one fetched, one worked on) and none is handed out far ahead of the first unfinished one:
-memory does not grow with the number of jobs. `serve` is the other end. The processes are forks of a
-program (`tasks.forks`); they end with the generator, and by themselves as soon as the other end of
-their connection closes, however that came about and whatever they wait for: a killed parent leaves
-nothing running. Knows nothing of what the jobs are.
+jobs, so that what comes out is the same for any number of processes. At most three jobs are under
+way in each (two fetched, one worked on) and none is handed out far ahead of the first unfinished
+one: memory does not grow with the number of jobs. `serve` is the other end. The processes are forks
+of a program (`tasks.forks`); they end with the generator, and by themselves as soon as the other
+end of their connection closes, however that came about and whatever they wait for: a killed parent
+leaves nothing running. Knows nothing of what the jobs are.
 """
 
 import contextlib
@@ -31,7 +31,10 @@ Fetched = TypeVar("Fetched")
 _Job = TypeVar("_Job", contravariant=True)
 _Answer = TypeVar("_Answer", covariant=True)
 
-_JOBS_AT_ONCE = 2
+FETCHES_AT_ONCE = 2
+"""Of one process: from S3 a job of an hour may take longer to fetch than to work on."""
+
+_JOBS_AT_ONCE = FETCHES_AT_ONCE + 1
 
 
 class OutOfDate(Problem):
@@ -50,8 +53,8 @@ class _Failure:
 class Work(Protocol[_Job, Fetched, _Answer]):
     """What a process does. Either may raise `Problem`, or `OSError` for a file or disk.
 
-    A thread fetches for the next job while this one is worked on, so that network and processor
-    are busy at the same time.
+    Threads, `FETCHES_AT_ONCE`, fetch for the next jobs while this one is worked on, so that network
+    and processor are busy at the same time.
     """
 
     def fetch(self, job: _Job, /) -> Fetched: ...
@@ -197,11 +200,11 @@ class _Server(Generic[Job, Fetched, Answer]):
     ) -> None:
         self._connection = connection
         self._work = work
-        self._jobs: queue.Queue[tuple[int, Job]] = queue.Queue()  # the parent hands out two at most
+        self._jobs: queue.Queue[tuple[int, Job]] = queue.Queue()  # the parent hands out few
         self._fetched: queue.Queue[tuple[int, Job, Fetched | _Failure]] = queue.Queue(maxsize=1)
 
     def run(self) -> NoReturn:
-        for work in (self._receive_all, self._fetch_all):
+        for work in (self._receive_all, *[self._fetch_all] * FETCHES_AT_ONCE):
             threading.Thread(target=_or_end, args=(work,), daemon=True).start()
         while True:
             number, answer = self._next()

@@ -298,22 +298,20 @@ def test_a_scheduler_that_is_killed_is_a_sentence_whatever_luigi_was_at() -> Non
 def test_a_converter_process_may_die_at_any_moment(
     messages_read: int, answer: bytes, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is a script here that kills itself: nothing else could be sure of the moment."""
-    script = tmp_path / "tasks" / "bustimes" / "converter.py"
-    script.parent.mkdir(parents=True)
-    for folder in (script.parent, script.parent.parent):
-        (folder / "__init__.py").touch()
-    script.write_text(
-        "import os, signal, struct, sys\n"
-        "fd = int(sys.argv[1])\n"
-        f"for _ in range({messages_read}):\n"
-        "    left = struct.unpack('!i', os.read(fd, 4))[0]\n"
-        "    while left:\n"
-        "        left -= len(os.read(fd, left))\n"
-        f"os.write(fd, {answer!r})\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    """It is one here that kills itself: nothing else could be sure of the moment."""
+    (tmp_path / "dying.py").write_text(
+        "import os, signal, struct\n"
+        "from tasks import forks\n"
+        "def work(fd):\n"
+        f"    for _ in range({messages_read}):\n"
+        "        left = struct.unpack('!i', os.read(fd, 4))[0]\n"
+        "        while left:\n"
+        "            left -= len(os.read(fd, left))\n"
+        f"    os.write(fd, {answer!r})\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def main(): forks.serve(work)\n"
     )
-    program = dataclasses.replace(conversion.CONVERTER, folder=tmp_path)
+    program = dataclasses.replace(conversion.CONVERTER, module="dying", folder=tmp_path)
     monkeypatch.setattr(conversion, "CONVERTER", program)
     hours = list_week(open_root(str(raw)), WEEK).by_hour()
     setup = Setup(BulkSource(str(raw), folder=raw), 1, 1 << 20, "vehicle", 1, tmp_path)

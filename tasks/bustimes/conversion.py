@@ -15,7 +15,7 @@ from tasks.settings import PROJECT
 from tasks.storage import budget, tally
 from tasks.storage.address import Credentials
 from tasks.storage.traffic import Traffic
-from tasks.workers import in_order
+from tasks.workers import FETCHES_AT_ONCE, in_order
 
 CONVERTER = Program("tasks.bustimes.converter", "A converter process", PROJECT)
 
@@ -40,7 +40,7 @@ def convert_hours(
         return None if fresh == job.credentials else replace(job, credentials=fresh)
 
     number = max(1, min(processes, len(hours)))
-    share = budget.of_run.share_of(setup.patience.retries, number)
+    share = budget.of_run.share_of(setup.patience.retries, number * FETCHES_AT_ONCE)
     setup = replace(setup, patience=replace(setup.patience, retries=share))
     converted: Generator[tuple[ConvertedHour, Traffic]] = in_order(
         CONVERTER, setup, jobs, number, with_fresh_credentials

@@ -1,7 +1,7 @@
 """One converter process: hours of raw snapshots in, gzip members out, over one connection.
 
 Started by `tasks.bustimes.conversion`; how it is told what to do, and how it ends, `tasks.workers`
-knows. The process holds two hours in memory at most (one is fetched while the other is converted).
+knows. The process holds three hours in memory at most (two are fetched while one is converted).
 """
 
 import datetime as dt
@@ -34,7 +34,7 @@ class Setup:
     level: int
     refused_folder: Path
     patience: Patience = field(default_factory=Patience)
-    """With this process's share of the retries."""
+    """With the share of the retries that each thread which fetches has."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 S3 objects come through libcurl (`tasks.storage.gets`), at less than a tenth of boto3's CPU;
 files are just read. Each read is held to the listing: an object that has been replaced or removed
-since is a `Problem`, never other bytes. A reader is for one thread of a process that does not fork
-later. Credentials come from the parent process, fresh with every job, so that every way boto3 knows
-to get them works here too; when they expire in the middle of a job, `CredentialsExpired` tells.
+since is a `Problem`, never other bytes. Each thread that reads has connections of its own, and the
+process must not fork later. Credentials come from the parent process, fresh with every job, so that
+every way boto3 knows to get them works here too; when they expire in the middle of a job,
+`CredentialsExpired` tells.
 """
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -27,7 +29,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class BulkReader:
-    """Reads the bodies of listed objects, `at_once` at a time."""
+    """Reads the bodies of listed objects, `at_once` at a time in each thread."""
 
     def __init__(
         self,
@@ -36,10 +38,13 @@ class BulkReader:
         patience: Patience | None = None,
         check_etag: bool = False,
     ) -> None:
-        """`check_etag` computes the MD5 of every body that has a known one: twice the CPU."""
+        """`check_etag` computes the MD5 of every body that has a known one: twice the CPU.
+
+        Each thread has the `patience` for itself, with all of its retries.
+        """
         self._folder = source.folder
-        if source.folder is None:
-            self._gets = _make_gets(source, at_once, patience or Patience(), check_etag)
+        self._arguments = (source, at_once, patience or Patience(), check_etag)
+        self._of_thread = threading.local()
 
     def read(self, objects: list[StoredObject], credentials: Credentials | None) -> list[bytes]:
         """The bodies of the objects, in the same order; raises `Problem` as described above.
@@ -64,14 +69,17 @@ class BulkReader:
                 yield chunk
 
     def traffic(self) -> Traffic:
-        """What the GETs came to since this was asked last; nothing for a folder."""
+        """What this thread's GETs came to since it asked last; nothing for a folder."""
         return Traffic() if self._folder is not None else self._gets.traffic()
 
+    @property
+    def _gets(self) -> "Gets":
+        if not hasattr(self._of_thread, "gets"):
+            from tasks.storage.gets import Gets  # libcurl takes a while to load; folders need none
 
-def _make_gets(source: BulkSource, at_once: int, patience: Patience, check_etag: bool) -> "Gets":
-    from tasks.storage.gets import Gets  # libcurl takes a while to load, and folders need none
-
-    return Gets(source, at_once, patience, check_etag)
+            self._of_thread.gets = Gets(*self._arguments)
+        gets: Gets = self._of_thread.gets
+        return gets
 
 
 @contextlib.contextmanager

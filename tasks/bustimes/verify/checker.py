@@ -1,8 +1,8 @@
 """One checking process: hours of week files in, what is wrong with them out.
 
 Started by `tasks.bustimes.verify.deep`; how it is told what to do, and how it ends, `tasks.workers`
-knows. It fetches the raw snapshots to compare an hour with while it reads another one, and holds
-two hours in memory at most.
+knows. It fetches the raw snapshots to compare hours with while it reads another one, and holds
+three hours in memory at most.
 """
 
 import gc
