@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from ops import beginning
 from ops import place as places
-from tasks import run_log
+from tasks import forks, run_log
+from tasks.bustimes.programs import CONVERTER
 from tasks.out_of_memory import SENTENCE, is_out_of_memory
 from tasks.problem import Problem
 from tasks.progress import RunProgress, in_terminal, log_to, say
@@ -50,6 +51,14 @@ def full(options: argparse.Namespace) -> int:
     own_luigid = not (options.local_scheduler or options.scheduler)
     place = _started(with_luigid=own_luigid)
     log_to(place.log_of("full"))
+    forks.load(CONVERTER)  # while this process loads what it needs itself
+    try:
+        return _full(options, place, own_luigid)
+    finally:
+        forks.unload()
+
+
+def _full(options: argparse.Namespace, place: places.Place, own_luigid: bool) -> int:
     # What luigi would import if it is there: schemas of parameters, requests to luigid, tornado.
     unneeded = ("jsonschema", "tornado", *(("requests",) if options.local_scheduler else ()))
     with beginning.quick(without=unneeded):

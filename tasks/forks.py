@@ -159,9 +159,11 @@ def load(program: Program) -> None:
 
 
 def unload() -> None:
-    """End what `load` has started."""
+    """End what `load` has started, even in the middle of loading: its forks end by themselves."""
     while _loaded:
-        _loaded.popitem()[1].end()
+        _, loader = _loaded.popitem()
+        loader.kill()
+        loader.end()
 
 
 class Crew:

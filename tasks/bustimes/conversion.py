@@ -10,14 +10,11 @@ from dataclasses import replace
 from tasks.bustimes.converter import Job, Setup
 from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import ListedSnapshot
-from tasks.forks import Program
-from tasks.settings import PROJECT
+from tasks.bustimes.programs import CONVERTER
 from tasks.storage import budget, tally
 from tasks.storage.address import Credentials
 from tasks.storage.traffic import Traffic
 from tasks.workers import FETCHES_AT_ONCE, in_order
-
-CONVERTER = Program("tasks.bustimes.converter", "A converter process", PROJECT)
 
 
 def convert_hours(

@@ -24,9 +24,9 @@ from luigi.scheduler import Scheduler
 from tasks import figures, forks, luigi_messages, processes
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive, WeekResult, convert_week, now
-from tasks.bustimes.conversion import CONVERTER
 from tasks.bustimes.listing import Listing, weeks_with_snapshots
 from tasks.bustimes.metrics import WeekFigures
+from tasks.bustimes.programs import CONVERTER
 from tasks.bustimes.refusals import RefusalCount, TooManyRefused
 from tasks.bustimes.standing import StandingFile
 from tasks.problem import Problem

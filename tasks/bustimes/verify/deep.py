@@ -16,15 +16,14 @@ from tasks import figures
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import list_week
 from tasks.bustimes.manifest import HourOfFile
+from tasks.bustimes.programs import CHECKER
 from tasks.bustimes.verify import surface
 from tasks.bustimes.verify.checker import HourChecked, HourJob, Setup, check_hour
 from tasks.bustimes.verify.share import draw
 from tasks.bustimes.verify.states import DAMAGED, GOOD, PARTIAL, STALE, WeekCheck
 from tasks.bustimes.verify.surface import damaged_inside
 from tasks.bustimes.verify.week_reader import WeekReader
-from tasks.forks import Program
 from tasks.progress import RunProgress, UnitProgress
-from tasks.settings import PROJECT
 from tasks.workers import in_order
 
 _WEEKS_AT_ONCE = 2
@@ -33,8 +32,6 @@ _FEW_BYTES = 32_000_000
 
 Progress = Callable[[int, str], RunProgress]
 """Makes the progress of a run of so many units: `RunProgress` itself."""
-
-_CHECKER = Program("tasks.bustimes.verify.checker", "A process that reads week files", PROJECT)
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ class _Reading:
         source = self._archive.source.bulk_source() if self._share else None
         processes = settings.processes or _cores()
         setup = Setup(source, settings.reads_at_once, settings.patience)
-        yield from in_order(_CHECKER, setup, jobs, processes, self._with_fresh_credentials)
+        yield from in_order(CHECKER, setup, jobs, processes, self._with_fresh_credentials)
 
     def _with_fresh_credentials(self, job: HourJob) -> HourJob | None:
         fresh = self._archive.source.credentials(job.credentials)
