@@ -273,6 +273,7 @@ def measured() -> Results:
             outcome(day, script, "S3", two, seconds, output_bytes=1000, every=every),
             outcome(day, script, "folder", two, seconds / 2, output_bytes=1000, every=every),
             outcome(day, ours, "S3", two, 10 if day != "one-snapshot" else 1, output_bytes=400),
+            outcome(day, ours, "S3", 1, 8, output_bytes=400),
             outcome(day, ours, "folder", two, 10, output_bytes=400),
             outcome(day, contenders.LIMIT, "folder", two, 4, output_bytes=400),
         ]
@@ -318,14 +319,25 @@ def test_wall_seconds_of_a_busy_machine_are_not_taken_for_ours(measured: Results
     assert verdicts == ["missed on a busy machine"]
 
 
-def test_what_starting_takes_can_be_left_out_and_both_can_read_a_folder(
+def test_a_day_is_also_compared_on_one_core_without_starting_and_from_a_folder(
     measured: Results,
 ) -> None:
-    _, json_day, json_folder, _, repr_day, repr_folder = goals(measured)[:6]
-    assert json_day.value == (60 - 1) / (10 - 1)
-    assert repr_day.value == (260 - 1) / (10 - 1)
-    assert (json_folder.value, repr_folder.value) == (3, 13)
-    assert {json_day.verdict, json_folder.verdict} == {""}  # they explain; the first is judged
+    _, *of_json, _, one_core, not_starting, folder = goals(measured)[:8]
+    assert [goal.value for goal in of_json] == [60 / 8, (60 - 1) / (10 - 1), 3]
+    assert (one_core.value, not_starting.value, folder.value) == (260 / 8, 259 / 9, 13)
+    assert {goal.verdict for goal in of_json} == {""}  # they explain; the first is judged
+
+
+def test_the_share_without_starting_leaves_out_what_every_process_takes_to_start(
+    measured: Results,
+) -> None:
+    start = dataclasses.replace(
+        measured.find("one-snapshot", contenders.OURS, "S3"), own_cpu_seconds=0.3
+    )
+    measured.outcomes.insert(0, start)
+    found = goals(measured)
+    [at] = [at for at, goal in enumerate(found) if goal.name.startswith("share of CPU")]
+    assert found[at + 1].value == pytest.approx((0.5 - 0.3) / (0.5 - 0.3 + 99.5 - 0.5))
 
 
 def test_a_network_that_is_slower_than_the_cpu_is_what_throughput_is_held_against(

@@ -71,6 +71,8 @@ class Bench:
         is_json = sample.name == self.data.json_day.name
         every = 1 if is_json else max(1, len(snapshots) // SAMPLED_SNAPSHOTS)
         ours = self._ours(sample, work, endpoint)
+        if CORES > 1:
+            ours.append(contenders.ours(sample, 1, work, endpoint))
         limits = [contenders.limit(sample, lines, work, cores) for cores in ONE_AND_ALL]
         others = contenders.for_json(sample, work, CORES) if is_json else []
         others += [
