@@ -1,4 +1,4 @@
-"""What a process must know of others: whether one is alive, and when the one above it is gone.
+"""What a process must know of others (is one alive, is the one above it gone) and of its cores.
 
 Luigi's workers, with more than one, are forks: after a ``kill -9`` of the command they would go on
 unseen. A process that is asked to end, or that ends by itself, sees to its forks without this.
@@ -9,6 +9,13 @@ import threading
 import time
 
 _EVERY_SECONDS = 0.5
+
+
+def cores() -> int:
+    """Those that this process may use; not every system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def is_alive(pid: int) -> bool:

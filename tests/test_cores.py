@@ -16,15 +16,16 @@ WEEKS = ("2021-W44", "2021-W45")
 RUN = """
 import os, sys
 from tasks.bustimes import graph
+from tasks.bustimes.graph import tasks
 cores, workers, notes = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 os.cpu_count = lambda: cores
 os.sched_getaffinity = lambda process: set(range(cores))
-convert_week = graph.convert_week
+convert_week = tasks.convert_week
 def noted(*arguments, processes, **options):
     with open(notes, "a") as file:
         print(processes, file=file)
     return convert_week(*arguments, processes=processes, **options)
-graph.convert_week = noted
+tasks.convert_week = noted
 sys.exit(not graph.run(graph.AllWeeks(weeks=sys.argv[4]), workers, None))
 """
 

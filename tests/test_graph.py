@@ -10,10 +10,10 @@ from pathlib import Path
 import luigi as luigi_package
 import pytest
 
+from tasks import processes
 from tasks.bustimes import archive as archive_module
-from tasks.bustimes import graph
 from tasks.bustimes.archive import Archive
-from tasks.bustimes.graph import AllWeeks, Verify, WeekTask
+from tasks.bustimes.graph import AllWeeks, Verify, WeekTask, tasks, under_way
 from tasks.bustimes.listing import FIRST_WEEK, list_week, weeks_with_snapshots
 from tasks.problem import Problem
 from tasks.storage import StoredObject, open_root
@@ -40,8 +40,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
 def _new_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a new process: luigi keeps task objects, and the run its progress."""
     luigi_package.task_register.Register.clear_instance_cache()
-    monkeypatch.setattr(graph, "_progress", None)
-    monkeypatch.setattr(graph, "_to_do", 0)
+    monkeypatch.setattr(under_way, "run", under_way.UnderWay())
     yield
     luigi_package.task_register.Register.clear_instance_cache()
 
@@ -281,9 +280,9 @@ class _Clock:
         self._monkeypatch = monkeypatch
 
     def set(self, time: dt.datetime) -> None:
-        for module in (archive_module, graph):
+        for module in (archive_module, tasks):
             self._monkeypatch.setattr(module, "now", lambda: time)
-        self._monkeypatch.setattr(graph, "_progress", None)
+        self._monkeypatch.setattr(under_way, "run", under_way.UnderWay())
         luigi_package.task_register.Register.clear_instance_cache()
         Archive.open().list_again()
 
@@ -452,15 +451,15 @@ def test_the_cores_are_for_the_weeks_that_are_to_do_at_the_same_time(
     for label in ("2021-W45", "2021-W46", "2021-W47")[:weeks]:
         make_snapshots(places[0], label, hours=1)
     asked: list[int] = []
-    convert_week = graph.convert_week
+    convert_week = tasks.convert_week
 
     def noted(*arguments: object, processes: int, **options: object) -> object:
         asked.append(processes)
         return convert_week(*arguments, processes=1, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(graph, "convert_week", noted)
-    monkeypatch.setattr(graph, "_cores", lambda: 8)
-    monkeypatch.setattr(graph, "_workers", workers)
+    monkeypatch.setattr(tasks, "convert_week", noted)
+    monkeypatch.setattr(processes, "cores", lambda: 8)
+    under_way.run.begin(workers, None)
     first, *_ = AllWeeks().requires()
     first.run()
     assert asked == [converters]

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tasks.bustimes import graph
+from tasks.bustimes.graph import under_way
 from tasks.storage import open_root
 from tests.conftest import forget
 from tests.crashes import world
@@ -288,7 +289,7 @@ def test_a_week_tells_luigid_what_it_asks_for_and_what_failed(
     for name, value in place.environment.items():
         monkeypatch.setenv(name, value)
     forget()
-    monkeypatch.setattr(graph, "_progress", None)
+    monkeypatch.setattr(under_way, "run", under_way.UnderWay())
     s3.control.fail(Fault.SLOW_DOWN, times=3, operation="GetObject")
     task = graph.WeekTask(week=world.WEEKS[1])
     told: list[str] = []

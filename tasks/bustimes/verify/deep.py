@@ -5,7 +5,6 @@ hours go, a few at a time, to processes that read and compare them (`checker`): 
 with weeks. Writes nothing.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from tasks.bustimes.verify.share import draw
 from tasks.bustimes.verify.states import DAMAGED, GOOD, PARTIAL, STALE, WeekCheck
 from tasks.bustimes.verify.surface import damaged_inside
 from tasks.bustimes.verify.week_reader import WeekReader
+from tasks.processes import cores
 from tasks.progress import RunProgress, UnitProgress
 from tasks.workers import in_order
 
@@ -123,7 +123,7 @@ class _Reading:
     def _elsewhere(self, jobs: Iterator[HourJob]) -> Generator[HourChecked]:
         settings = self._archive.settings
         source = self._archive.source.bulk_source() if self._share else None
-        processes = settings.processes or _cores()
+        processes = settings.processes or cores()
         setup = Setup(source, settings.reads_at_once, settings.patience)
         yield from in_order(CHECKER, setup, jobs, processes, self._with_fresh_credentials)
 
@@ -227,10 +227,3 @@ def _damaged(
         more = [fault for fault in faults if fault != now.why]
         return replace(now, details=(*now.details, *more))
     return damaged_inside(archive, now, faults)
-
-
-def _cores() -> int:
-    """Those that this process may use; not every system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
