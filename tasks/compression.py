@@ -5,12 +5,15 @@ it, so that members may be written one after the other and every reader takes th
 libdeflate is fast and gives the same bytes on every processor, which zlib's rivals do not promise.
 """
 
+import math
 import zlib
 from collections.abc import Iterable, Iterator
 
 import deflate
 
 _HEADER_BYTES, _TRAILER_BYTES = 10, 8
+_PIECE_BYTES = 1 << 16
+_MOST_AT_ONCE = 1 << 22
 
 LEVELS = range(1, 13)
 """libdeflate's."""
@@ -36,21 +39,33 @@ def checked_member(member: bytes, size: int, adler32: int) -> bytes:
     return member[:-_TRAILER_BYTES] + trailer
 
 
-def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def gunzip(chunks: Iterable[bytes], most: int | None = None) -> Iterator[bytes]:
     """Decompress a gzip file of any number of members, bounded in memory.
 
-    Raises `zlib.error` where the bytes are no gzip, fail their checksum or end too early.
+    Raises `zlib.error` where the bytes are no gzip, fail their checksum or end too early; and,
+    before more is unpacked, where more than `most` bytes come out.
     """
+    left = math.inf if most is None else most
     member = None
-    for chunk in chunks:
-        while chunk:
+    for piece in _pieces(chunks):
+        while piece:
             if member is None:
                 member = zlib.decompressobj(wbits=31)
-            data = member.decompress(chunk, 1 << 22)
+            data = member.decompress(piece, int(min(left + 1, _MOST_AT_ONCE)))
+            left -= len(data)
+            if left < 0:
+                raise zlib.error(f"more than {most:,} bytes come out of it")
             if data:
                 yield data
-            chunk = member.unused_data if member.eof else member.unconsumed_tail
+            piece = member.unused_data if member.eof else member.unconsumed_tail
             if member.eof:
                 member = None
     if member is not None:
         raise zlib.error("the file ends in the middle of a gzip member")
+
+
+def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Short ones: zlib copies what is left of one at every member's end, and there may be many."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            yield chunk[start : start + _PIECE_BYTES]

@@ -20,6 +20,7 @@ from tasks.weeks import Week
 FOLDER = "_inventories"
 _NAME_DIGITS = 16
 _LEVEL = 6
+_MOST_BYTES = 64 << 20  # unpacked; a week with a snapshot in every second has 57 MB
 
 
 class Entry(NamedTuple):
@@ -46,9 +47,12 @@ def to_bytes(listing: Listing, records: Sequence[int | None]) -> bytes:
 
 
 def from_bytes(data: bytes, fingerprint: str, name: str) -> list[Entry]:
-    """Read an inventory; raises `Problem` unless it is of the listing with this fingerprint."""
+    """Read an inventory; raises `Problem` unless it is of the listing with this fingerprint.
+
+    However much its bytes would unpack to, no more is unpacked than a week can have.
+    """
     try:
-        text = b"".join(gunzip([data])).decode()
+        text = b"".join(gunzip([data], _MOST_BYTES)).decode()
         entries = [_entry(line) for line in text.splitlines()]
     except (zlib.error, ValueError):
         raise Problem(f"{name} is no inventory of a week, or is damaged.") from None

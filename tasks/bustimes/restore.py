@@ -60,6 +60,11 @@ def restore(
     manifest = archive.manifest(week)
     if manifest is None:
         raise Problem(f"{week} is not in the archive at {archive.destination.url}.")
+    if manifest.week != week.label:
+        raise Problem(
+            f"{archive.destination.url}/{manifests.key_of(week)} is the manifest of "
+            f"{manifest.week}. make verify WEEKS={week} tells what to do."
+        )
     entries = _entries(archive, week, manifest)
     wanted = _wanted(only, week, entries) if only else None
     records = size = refused = merged = written = 0
@@ -69,7 +74,7 @@ def restore(
         for hour in manifest.hours:
             if wanted is not None and hour.hour != wanted.strftime(manifests.HOUR_FORMAT):
                 continue
-            bodies = list(_bodies(archive, week, hour, entries))
+            bodies = list(_bodies(archive, manifest, hour, entries))
             chosen = [one for one in bodies if wanted is None or time_of(one.key) == wanted]
             for body, is_there in zip(
                 chosen, threads.map(lambda one: _is_written(to, one), chosen), strict=True
@@ -146,10 +151,11 @@ def _wanted(only: str, week: Week, entries: _Entries | None) -> dt.datetime:
 
 
 def _bodies(
-    archive: Archive, week: Week, hour: HourOfFile, entries: _Entries | None
+    archive: Archive, manifest: Manifest, hour: HourOfFile, entries: _Entries | None
 ) -> Iterator[_Body]:
     """Every snapshot of an hour."""
-    records_of = _records_by_time(archive, week, hour)
+    week = Week.parse(manifest.week)
+    records_of = _records_by_time(archive, manifest, hour)
     if entries is None:
         for moment, records in sorted(records_of.items()):
             yield _Body(key_of(moment), _list_of(records), len(records))
@@ -176,15 +182,20 @@ def _bodies(
 
 
 def _records_by_time(
-    archive: Archive, week: Week, hour: HourOfFile
+    archive: Archive, manifest: Manifest, hour: HourOfFile
 ) -> dict[dt.datetime, list[bytes]]:
-    """The records of an hour, without what the archive added, by their snapshot's time."""
-    file = manifests.file_of(week)
+    """The records of an hour, without what the archive added, by their snapshot's time.
+
+    However much its bytes would unpack to, no more is unpacked than the whole file should have.
+    """
+    week = Week.parse(manifest.week)
+    file, most = manifests.file_of(week), manifest.output.uncompressed_bytes
     found: defaultdict[dt.datetime, list[bytes]] = defaultdict(list)
     if not hour.bytes:
         return found
     try:
-        text = b"".join(gunzip([archive.destination.read(file, hour.offset, hour.bytes)]))
+        member = archive.destination.read(file, hour.offset, hour.bytes)
+        text = b"".join(gunzip([member], most))
         for line in text.splitlines(keepends=True):
             time, record = _parted(line)
             found[time].append(record)

@@ -72,13 +72,24 @@ def failure_of(transfer: Transfer, stored: StoredObject, came: int) -> Failure |
         return _of_answer(transfer, kind, fault.name, fault.message, fault.message)
     if transfer.status not in OBJECT_COMES:
         return _refusal(transfer)
-    if b'"%b"' % stored.etag.encode() not in transfer.raw_head:
-        etag = transfer.headers.get("etag")
-        if etag is not None and etag.strip('"') != stored.etag:
-            return _of_answer(transfer, Kind.CHANGED, "changed", "it was replaced")
+    if (failure := not_of_object(transfer, stored)) is not None:
+        return failure
     if came != stored.size:
         sentence = f"{came:,} bytes of it came, and {stored.size:,} were listed"
         return _of_answer(transfer, Kind.PASSING, "wrong length", sentence)
+    return None
+
+
+def not_of_object(transfer: Transfer, stored: StoredObject) -> Failure | None:
+    """What is wrong with the head of an answer whose body would be taken for the object's."""
+    if b'"%b"' % stored.etag.encode() in transfer.raw_head:
+        return None
+    etag = transfer.headers.get("etag")
+    if etag is None:  # from a proxy, or from whoever asks to log in
+        sentence = "what came has no ETag, so it is no object of S3's"
+        return _of_answer(transfer, Kind.PASSING, "no ETag", sentence)
+    if etag.strip('"') != stored.etag:
+        return _of_answer(transfer, Kind.CHANGED, "changed", "it was replaced")
     return None
 
 

@@ -29,7 +29,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class BulkReader:
-    """Reads the bodies of listed objects, `at_once` at a time in each thread."""
+    """Reads the bodies of listed objects, `at_once` at a time, for all threads together."""
 
     def __init__(
         self,
@@ -43,7 +43,8 @@ class BulkReader:
         Each thread has the `patience` for itself, with all of its retries.
         """
         self._folder = source.folder
-        self._arguments = (source, at_once, patience or Patience(), check_etag)
+        under_way = threading.Semaphore(at_once)
+        self._arguments = (source, at_once, patience or Patience(), check_etag, under_way)
         self._of_thread = threading.local()
 
     def read(self, objects: list[StoredObject], credentials: Credentials | None) -> list[bytes]:

@@ -45,6 +45,7 @@ class Folder:
     def check_writable(self) -> None:
         with _explained(self.path, "written"):
             self.path.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(self.path / "probe")
             probe = self.path / f".probe.tmp-{os.getpid()}"
             probe.touch()
             probe.unlink()

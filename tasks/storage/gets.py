@@ -8,6 +8,7 @@ counted. For one thread of a process that does not fork later.
 
 import heapq
 import logging
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from urllib.parse import quote, urlsplit
 from tasks.problem import Problem
 from tasks.storage import StoredObject
 from tasks.storage.address import BulkSource, Credentials
-from tasks.storage.answers import OBJECT_COMES, Failure, Kind, damaged, failure_of
+from tasks.storage.answers import OBJECT_COMES, Failure, Kind, damaged, failure_of, not_of_object
 from tasks.storage.kept_checksums import Check, checks_of
 from tasks.storage.listed import CredentialsExpired, changed, gone
 from tasks.storage.patience import MOMENTS_OF_CLOCK, USED_UP, Patience, tried
@@ -28,6 +29,7 @@ from tasks.storage.transfers import Limits, Transfer, Transfers
 _log = logging.getLogger("tasks.storage")
 _ASKED = {"x-amz-checksum-mode": "ENABLED"}
 _WAIT_SECONDS = 60.0  # for no reason but that it must be some time
+_LOOK_AGAIN_SECONDS = 0.005  # whether another thread has done with one
 
 
 @dataclass(slots=True, eq=False)
@@ -47,8 +49,14 @@ class Gets:
     """Reads objects of a bucket, `at_once` at a time."""
 
     def __init__(
-        self, source: BulkSource, at_once: int, patience: Patience, check_etag: bool
+        self,
+        source: BulkSource,
+        at_once: int,
+        patience: Patience,
+        check_etag: bool,
+        under_way: threading.Semaphore | None = None,
     ) -> None:
+        """`under_way` is what several threads share that read `at_once` together."""
         self._source = source
         self._patience = patience
         self._check_etag = check_etag
@@ -56,6 +64,7 @@ class Gets:
         self._signer = Signer(source.region, urlsplit(self._origin).netloc, _ASKED)
         limits = Limits(patience.connect, patience.stall)
         self._transfers = Transfers(self._origin, at_once, limits)
+        self._under_way = under_way or threading.Semaphore(at_once)
         self._retries_left = patience.retries
         self._requests = self._attempts = self._bytes = 0
         self._seconds = 0.0
@@ -72,12 +81,15 @@ class Gets:
                 now = time.monotonic()
                 while paused and paused[0][0] <= now:
                     waiting.append(heapq.heappop(paused)[2])
-                while waiting and self._transfers.free:
+                while waiting and self._transfers.free and self._may_start(not under_way):
                     get = waiting.popleft()
                     under_way[self._start(get, credentials, True)] = get
                 wait = max(0.0, paused[0][0] - now) if paused else _WAIT_SECONDS
+                if waiting and self._transfers.free:
+                    wait = min(wait, _LOOK_AGAIN_SECONDS)
                 for transfer in self._transfers.wait(wait):
                     get = under_way.pop(transfer)
+                    self._under_way.release()
                     body = transfer.body
                     failure = self._failure(get, transfer, body)
                     if failure is None:
@@ -88,6 +100,8 @@ class Gets:
                         heapq.heappush(paused, (again_at, get.number, get))
         finally:
             self._transfers.stop()
+            for _ in under_way:
+                self._under_way.release()
         return bodies
 
     def stream(self, stored: StoredObject, credentials: Credentials | None) -> Iterator[bytes]:
@@ -99,9 +113,10 @@ class Gets:
         get = _Get(0, stored)
         checks: list[Check] | None = None
         while True:
+            self._under_way.acquire()
             transfer = self._start(get, credentials, False)
             known = get.offset
-            for part in self._parts(transfer):
+            for part in self._parts(transfer, stored):
                 if known and transfer.status == 200:  # all of it, where the rest was asked for
                     part, known = part[known:], max(0, known - len(part))
                 get.offset += len(part)
@@ -133,6 +148,10 @@ class Gets:
         self._retries.clear()
         return counted
 
+    def _may_start(self, may_wait: bool) -> bool:
+        """Whether one more may be under way; waits for it where there is nothing else to do."""
+        return self._under_way.acquire(may_wait)
+
     def _start(self, get: _Get, credentials: Credentials | None, whole: bool) -> Transfer:
         now = time.monotonic()
         get.attempt += 1
@@ -150,16 +169,20 @@ class Gets:
         seconds = self._patience.seconds_of_attempt(get.began, size)
         return self._transfers.start(self._origin + path, headers, seconds, size, whole)
 
-    def _parts(self, transfer: Transfer) -> Iterator[bytes]:
-        """The body as it comes; nothing of what tells an error."""
+    def _parts(self, transfer: Transfer, stored: StoredObject) -> Iterator[bytes]:
+        """The body as it comes; nothing of what tells an error, or is no part of the object."""
         try:
-            ended = False
+            ended = is_of_object = False
             while not ended:
                 ended = bool(self._transfers.wait(_WAIT_SECONDS))
-                if transfer.status in OBJECT_COMES and (part := transfer.take()):
+                if transfer.status not in OBJECT_COMES or not (part := transfer.take()):
+                    continue
+                is_of_object = is_of_object or not_of_object(transfer, stored) is None
+                if is_of_object:
                     yield part
         finally:
             self._transfers.stop()
+            self._under_way.release()
 
     def _failure(self, get: _Get, transfer: Transfer, body: bytes) -> Failure | None:
         self._count_attempt(transfer)

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import mimetypes
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +25,7 @@ from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.checksum import PART_BYTES, base64_of, combine, parts_of
 from tasks.storage.refusal import remedy
 from tasks.storage.s3_attempts import BODY_FAILS, Attempts, Call
+from tasks.storage.s3_body import must_be_the_range
 from tasks.storage.s3_clients import (
     attempts_of,
     client_of_process,
@@ -37,7 +37,7 @@ from tasks.storage.s3_clients import (
     unless_aws,
 )
 from tasks.storage.s3_errors import code_of, explained
-from tasks.storage.s3_listing import objects_of
+from tasks.storage.s3_listing import all_objects, no_listing
 from tasks.storage.s3_upload import UploadInParts
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["S3Prefix", "explained", "hasty_client"]
 
 _CHUNK_BYTES = 1 << 20
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/\d+")
 
 
 class S3Prefix:
@@ -110,27 +109,25 @@ class S3Prefix:
         yield from self._list(Prefix=self.prefix, Delimiter="/")
 
     def _list(self, **where: Any) -> Iterator[StoredObject]:
+        def ask(token: str) -> Any:
+            return self._page(**where, **({"ContinuationToken": token} if token else {}))
+
         with explained(f"{self.url} cannot be listed"):
-            while True:
-                page = self._page(**where)
-                yield from objects_of(page, self.prefix)
-                if page.get("IsTruncated") is False:
-                    return
-                where["ContinuationToken"] = page["NextContinuationToken"]
+            yield from all_objects(ask, self.prefix, self.url)
 
     def _page(self, **where: Any) -> Any:
         """An answer that tells whether there is more, and where: an empty one is no listing."""
         page = self.client.list_objects_v2(Bucket=self.bucket, **where)
-        nowhere = (None, where.get("ContinuationToken"))
-        if page.get("IsTruncated") is not False and page.get("NextContinuationToken") in nowhere:
-            raise Problem(f"{self.url} cannot be listed: the answer is no listing. Run it again.")
+        if page.get("IsTruncated") is not False and not page.get("NextContinuationToken"):
+            raise no_listing(self.url, "the answer is no listing")
         return page
 
     def first_key(self, prefix: str, after: str) -> str | None:
-        with explained(f"{self.url} cannot be listed"):
-            page = self._page(Prefix=self.key(prefix), StartAfter=self.key(after), MaxKeys=1)
-            found = next(objects_of(page, self.prefix), None)
-            return found.key if found else None
+        where = {"Prefix": self.key(prefix), "StartAfter": self.key(after)}
+        found = next(self._list(**where, MaxKeys=1), None)
+        if found is not None and not (found.key > after and found.key.startswith(prefix)):
+            raise no_listing(self.url, "the answer is to another question")
+        return found.key if found else None
 
     def find(self, key: str) -> StoredObject | None:
         with explained(f"{self.url}/{key} cannot be looked at"):
@@ -194,15 +191,14 @@ class S3Prefix:
                 time.sleep(self._attempts.pause_after_body(reading, error))
 
     def _get(self, key: str, **more: Any) -> Any:
-        """An object or a range of it; raises where the answer is not as long as the range."""
+        """An object or a range of it; raises where the answer is other than the range."""
         answer = self.client.get_object(Bucket=self.bucket, Key=self.key(key), **more)
-        if found := _RANGE.match(answer.get("ContentRange", "")):
-            due = int(found[2]) - int(found[1]) + 1
-            if answer["ContentLength"] != due:
+        if "Range" in more:
+            try:
+                must_be_the_range(answer, more["Range"])
+            except aws.IncompleteReadError:
                 answer["Body"].close()
-                raise aws.IncompleteReadError(
-                    actual_bytes=answer["ContentLength"], expected_bytes=due
-                )
+                raise
         return answer
 
     @property

@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -48,8 +48,19 @@ _ANSWERED_IN_XML = (
     *("ListMultipartUploads", "ListObjectsV2"),
 )
 _ROOT = re.compile(rb"<([A-Za-z][\w:.-]*)[\s/>]")
+_NO_CONTENT = 204
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+
+
+class _NoAnswer(aws.HTTPClientError):
+    fmt = (
+        "what came is no answer of S3's, but such as a proxy gives; see that AWS_ENDPOINT_URL_S3, "
+        "if it is set, names an S3 server"
+    )
+
+
 _NAMES: tuple[tuple[type[Exception], str], ...] = (  # as those of libcurl's faults
+    (_NoAnswer, "not S3's"),
     (aws.EndpointConnectionError, "not connected"),
     (aws.ConnectTimeoutError, "not connected"),
     (aws.ProxyConnectionError, "not connected"),
@@ -154,12 +165,18 @@ class Attempts:
             self._patience.attempt + self._patience.seconds_more(max(sent, size or 0)),
             lambda came: tally.of_process.add(operation, Traffic(bytes=came)),
         )
+        has_body = answer.status_code < 300 and answer.status_code != _NO_CONTENT
+        if has_body and _is_web_page(answer.headers):
+            body.close()
+            raise _NoAnswer
         whole = AWSResponse(answer.url, answer.status_code, answer.headers, body)
         if not is_streamed or answer.status_code >= 300:
             document = whole.content
             is_due = name in _ANSWERED_IN_XML and answer.status_code == 200
             if not _is_whole(document) and (is_due or document.startswith(b"<")):
                 raise _NoWholeDocument(actual_bytes=len(document), expected_bytes=0)
+            if is_due and not _is_of_s3(document):
+                raise _NoAnswer
         return whole
 
     def _after(
@@ -275,7 +292,19 @@ def _failure_of(error: Exception) -> Failure:
     sentence = str(error).rstrip(" .")
     if isinstance(error, aws.FlexibleChecksumError):
         sentence = "what came does not have the checksum that S3 keeps of it"
-    return Failure(kind, name or type(error).__name__, sentence, error=sentence)
+    status = 200 if isinstance(error, _NoAnswer) else 0
+    return Failure(kind, name or type(error).__name__, sentence, status, error=sentence)
+
+
+def _is_web_page(headers: Mapping[str, str]) -> bool:
+    """Whether a proxy, or whoever asks to log in, has answered for S3.
+
+    S3 may call an object of somebody's a page too, but it never leaves out what is its own.
+    """
+    told = {name.lower(): value for name, value in headers.items()}
+    is_page = told.get("content-type", "").lower().startswith("text/html")
+    is_empty = told.get("content-length") == "0"  # as some servers answer a PUT
+    return is_page and not is_empty and not any(name.startswith("x-amz-") for name in told)
 
 
 def _is_whole(document: bytes) -> bool:
@@ -283,6 +312,13 @@ def _is_whole(document: bytes) -> bool:
     root = _ROOT.search(document)
     end = document.rstrip()
     return root is not None and end.endswith((b"</" + root[1] + b">", b"/>"))
+
+
+def _is_of_s3(document: bytes) -> bool:
+    """Whether a whole document is a result or an error; a web page may be written as XML too."""
+    root = _ROOT.search(document)
+    name = root[1].rpartition(b":")[2] if root else b""
+    return name == b"Error" or name.endswith(b"Result")
 
 
 def _text(value: str | bytes) -> str:

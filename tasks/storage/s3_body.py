@@ -1,5 +1,6 @@
 """Bodies as boto3 sends and reads them, held to a time, to their length, and counted."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -8,6 +9,31 @@ from botocore import exceptions as aws
 from urllib3 import exceptions as urllib3
 
 _READ_BYTES = 1 << 16
+_ASKED = re.compile(r"bytes=(\d+)-(\d*)")
+_COMES = re.compile(r"bytes (\d+)-(\d+)/\d+")
+
+
+class NotTheRange(aws.IncompleteReadError):
+    """An answer is not the part of an object that was asked for."""
+
+    fmt = "{actual_bytes} bytes came that are not the part that was asked for"
+
+
+def must_be_the_range(answer: Any, asked: str) -> None:
+    """Raises `NotTheRange` unless an answer's headers are of the range ``bytes=first-last``.
+
+    The range may end with the object; and where it begins with it, all of it may come, if that is
+    no more than was asked for.
+    """
+    wanted, length = _ASKED.fullmatch(asked), answer["ContentLength"]
+    assert wanted is not None
+    first, last = int(wanted[1]), int(wanted[2]) if wanted[2] else None
+    begins, ends = 0, length - 1
+    if comes := _COMES.match(answer.get("ContentRange", "")):
+        begins, ends = int(comes[1]), int(comes[2])
+    is_too_long = last is not None and ends > last
+    if begins != first or ends - begins + 1 != length or is_too_long:
+        raise NotTheRange(actual_bytes=length, expected_bytes=0)
 
 
 class Body:

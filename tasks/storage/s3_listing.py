@@ -9,15 +9,17 @@ looks otherwise. `objects_of` gives the same objects either way.
 
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
+from tasks.problem import Problem
 from tasks.storage import StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_MOST_EMPTY_PAGES = 1000  # there may be some
 _TAKEN = "ObjectsTaken"
 _OBJECT = re.compile(
     r"<Contents><Key>([^<&\s]+)</Key>"
@@ -34,6 +36,40 @@ def list_quickly(client: "S3Client") -> None:
     """Have a client leave the objects of its listings to `objects_of`."""
     # By this name it runs before botocore's own for s3, one of which parses all that is there.
     client.meta.events.register("before-parse.*.ListObjectsV2", _take_objects)
+
+
+def all_objects(ask: Callable[[str], Any], prefix: str, url: str) -> Iterator[StoredObject]:
+    """The objects of all pages; `ask` gets the token of a page, none of the first.
+
+    Raises `Problem` where the pages never end, or give again what an earlier one had: S3 lists in
+    the order of the keys, so each begins behind the one before it.
+    """
+    token, asked, empty = "", {""}, 0
+    behind: str | None = None
+    while True:
+        page, last = ask(token), behind
+        for one in objects_of(page, prefix):
+            if behind is not None and one.key <= behind:
+                raise no_listing(url, f"a page goes back to {one.key!a}")
+            last = one.key if last is None else max(last, one.key)
+            yield one
+        if page.get("IsTruncated") is False:
+            return
+        empty = empty + 1 if last == behind and not page.get("CommonPrefixes") else 0
+        token, behind = page["NextContinuationToken"], last
+        if token in asked:
+            raise no_listing(url, "a page leads back to an earlier one")
+        if empty > _MOST_EMPTY_PAGES:
+            raise no_listing(url, f"{empty:,} pages without any object came one after the other")
+        asked.add(token)
+
+
+def no_listing(url: str, why: str) -> Problem:
+    """For an answer that is no page of the listing that was asked for."""
+    return Problem(
+        f"{url} cannot be listed: {why}. Run it again; if it is said again, see that "
+        "AWS_ENDPOINT_URL_S3, if it is set, names an S3 server, and that no proxy answers for it."
+    )
 
 
 def objects_of(page: Any, prefix: str) -> Iterator[StoredObject]:

@@ -1,0 +1,88 @@
+"""Two `make prune` at once with a `make verify` beside them: in the end as after one."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks.bustimes.archive import Archive, convert_week
+from tasks.bustimes.snapshot import key_of
+from tasks.bustimes.verify import verify
+from tasks.bustimes.verify.findings import KEY as FINDINGS
+from tasks.settings import load
+from tasks.storage import open_root
+from tests.gate import Gate
+from tests.processes_under_test import WEEK, Fill, Place, Start
+
+RECORD = f"_pruned/{WEEK}.json"
+Proven = tuple[Place, Archive]
+
+
+@pytest.fixture
+def proven(request: pytest.FixtureRequest, fill: Fill, tmp_path: Path) -> Proven:
+    """A week of so many small snapshots, converted and proven."""
+    folder = tmp_path / "raw"
+    (folder / "raw").mkdir(parents=True)
+    for time in (WEEK.start + timedelta(minutes=minute) for minute in range(request.param)):
+        (folder / key_of(time)).write_text(json.dumps([{"vehicleID": time.minute, "delay": 1}]))
+    place = fill(folder)
+    archive = Archive(load(), open_root(place.source), open_root(place.destination))
+    convert_week(archive, WEEK, "", 1, lambda _listing: lambda _hour: None, print)
+    assert verify(archive, [WEEK], False, share=1.0).recorded == [WEEK]
+    return place, archive
+
+
+def etags(archive: Archive) -> dict[str, str]:
+    """Of all that is at the destination, but for what verify says of itself."""
+    found = {one.key: one.etag for one in archive.destination.objects("")}
+    del found[FINDINGS]
+    return found
+
+
+MOMENTS = {
+    "before the record": (20, ("PUT", r"/_pruned/", 0), 1),
+    "between two batches": (260, ("POST", r"\?delete", 1), 0),
+    "before it is said to be done": (20, ("PUT", r"/_pruned/", 1), 0),
+}
+"""How many snapshots (250 are deleted by one request), what is held, how the first one ends."""
+
+
+@pytest.mark.parametrize(
+    ("proven", "held", "code"), MOMENTS.values(), ids=MOMENTS, indirect=["proven"]
+)
+def test_two_and_a_verify_leave_what_one_leaves(
+    proven: Proven,
+    start: Start,
+    gate: Gate,
+    tmp_path: Path,
+    held: tuple[str, str, int],
+    code: int,
+) -> None:
+    place, archive = proven
+    kept = etags(archive)
+    bucket = place.source.removeprefix("s3://")
+    command = ("prune", "--weeks", WEEK, "--confirm", bucket)
+    allowed = {"BUSTIMES_ALLOW_PRUNE": "true"}
+    hold = gate.hold(*held)
+    first = start(place, *command, **allowed)
+    hold.wait()
+    elsewhere = place.with_spool(tmp_path / "elsewhere")  # else it would wait for its turn
+    second = start(elsewhere, *command, **allowed)
+    beside = start(place, "verify", "--weeks", WEEK)
+    codes = {"second": second.wait(), "verify": beside.wait()}
+    hold.release()
+    codes["first"] = first.wait()
+    said = "\n".join(one.said() for one in (first, second, beside))
+    assert "Traceback" not in said
+    assert codes == {"second": 0, "verify": 0, "first": code}, said
+    if code:
+        assert "was written by somebody else meanwhile" in first.said()
+    assert list(archive.source.objects("raw/")) == []
+    there = etags(archive)
+    assert there.pop(RECORD)
+    assert there == kept
+    assert json.loads(archive.destination.read(RECORD))["ended"]
+    archive.list_again()
+    [found] = verify(archive, [WEEK], True).checks
+    assert (found.state, found.details) == ("pruned", ())
