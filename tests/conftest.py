@@ -29,6 +29,7 @@ pytest_plugins = [  # for the fixtures in them; what others import comes first
     "tests.ec2_models",
     "tests.explained",
     "tests.faults",
+    "tests.faulty_bucket",
 ]
 
 PROJECT = Path(__file__).resolve().parent.parent

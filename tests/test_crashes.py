@@ -27,7 +27,7 @@ from tasks.storage.address import BulkSource
 from tasks.storage.checksum import PART_BYTES
 from tests.conftest import forget
 from tests.faults import Fault, FaultyS3
-from tests.gate import Gate
+from tests.gate import Gate, Hold
 from tests.processes_under_test import (
     BOTH,
     FULL,
@@ -52,20 +52,26 @@ EARLY = ("GET", r"/raw/bustimes__2021-11-08__01-")
 REFUSED = ("PUT", r"/_refused/")
 MANIFEST = ("PUT", r"/_manifests/")
 CHECK = ("HEAD", r"W45\.jsonl\.gz$", 1)  # the first looks whether the week is there already
+UPLOAD = ("POST", r"W45\.jsonl\.gz\?uploads")
 PART_2 = ("PUT", r"W45\.jsonl\.gz\?.*partNumber=2")
 COMPLETION = ("POST", r"W45\.jsonl\.gz\?.*uploadId=")
+
+
+def killed_at(stage: Stage, place: Place, start: Start, gate: Gate, *arguments: object) -> Hold:
+    """Kill a run as a request of it is held, whose fate is then the test's to say."""
+    held = gate.hold(*stage)
+    run = start(place, *(arguments or FULL))
+    held.wait()
+    run.kill()
+    run.wait_until_nothing_is_left()
+    return held
 
 
 @pytest.mark.parametrize("stage", [LISTING, EARLY, MIDDLE], ids=["listing", "fetching", "later"])
 def test_killed_before_the_week_is_converted_it_leaves_nothing_and_the_next_run_completes_it(
     place: Place, start: Start, gate: Gate, stage: Stage
 ) -> None:
-    held = gate.hold(*stage)
-    run = start(place, *FULL)
-    held.wait()
-    run.kill()
-    run.wait_until_nothing_is_left()
-    held.lose()
+    killed_at(stage, place, start, gate).lose()
     assert place.files() == {}
     complete(place, start)
 
@@ -112,11 +118,7 @@ def test_killed_while_it_uploads_in_parts_the_next_run_gives_them_up_and_uploads
 
 
 def check_publishing(place: Place, start: Start, gate: Gate, stage: Stage, arrives: bool) -> None:
-    held = gate.hold(*stage)
-    run = start(place, *FULL)
-    held.wait()
-    run.kill()
-    run.wait_until_nothing_is_left()
+    held = killed_at(stage, place, start, gate)
     if arrives:
         before = gate.answered
         held.release()
@@ -136,12 +138,7 @@ def test_killed_while_it_replaces_a_week_the_next_run_finishes_that(
     complete(place, start)
     late = key_of(WEEK.start.replace(hour=20))
     open_root(place.source).write(late, b"[]")
-    held = gate.hold(*WEEK_FILE)
-    run = start(place, *FULL, "--refresh")
-    held.wait()
-    run.kill()
-    run.wait_until_nothing_is_left()
-    held.lose()
+    killed_at(WEEK_FILE, place, start, gate, *FULL, "--refresh").lose()
     fetched = gate.count(*SNAPSHOT)
     complete(place, start)
     assert gate.count(*SNAPSHOT) == fetched
@@ -166,11 +163,7 @@ def test_an_upload_whose_note_was_lost_costs_the_destination_nothing(
     fill: Fill, large_raw: Path, start: Start, gate: Gate
 ) -> None:
     place = fill(large_raw)
-    held = gate.hold("POST", r"W45\.jsonl\.gz\?uploads")
-    run = start(place, *FULL)
-    held.wait()
-    run.kill()
-    held.lose()
+    killed_at(UPLOAD, place, start, gate).lose()
     [week_file] = [path for path in place.spooled() if path.name == WEEK_FILE_NAME]
     week_file.with_name(f"{WEEK_FILE_NAME}.upload").touch()
     complete(place, start)
@@ -181,11 +174,7 @@ def test_an_upload_that_nobody_knows_the_name_of_is_given_up_by_the_next_run(
     fill: Fill, large_raw: Path, start: Start, gate: Gate
 ) -> None:
     place = fill(large_raw)
-    held = gate.hold("POST", r"W45\.jsonl\.gz\?uploads")
-    run = start(place, *FULL)
-    held.wait()
-    run.kill()
-    run.wait_until_nothing_is_left()
+    held = killed_at(UPLOAD, place, start, gate)
     before = gate.answered
     held.release()
     gate.wait_until_answered(before + 1)

@@ -1,14 +1,12 @@
-"""Prune deletes what is proven to be in its week file, and nothing else, whatever happens."""
+"""Prune deletes what is proven to be in its week file, goes on if broken off, and says so."""
 
 import dataclasses
-import datetime as dt
 import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from ops.prune import Choice, say_what_may_go
@@ -17,36 +15,29 @@ from tasks.bustimes import archive as archives
 from tasks.bustimes import graph, prune
 from tasks.bustimes.archive import Archive, convert_week
 from tasks.bustimes.inventory import Entry
-from tasks.bustimes.prune import Candidate, look, must_be_allowed, must_be_of_s3
+from tasks.bustimes.prune import Candidate, look
 from tasks.bustimes.restore import restore
-from tasks.bustimes.verify import proof, pruned, verify
+from tasks.bustimes.verify import pruned, verify
 from tasks.problem import Problem
-from tasks.storage import Root, deletion, open_root
+from tasks.storage import deletion, open_root
 from tasks.storage.patience import Patience
-from tasks.storage.s3 import S3Prefix
 from tasks.weeks import Week, span
-from tests.s3_deletions import as_s3, refusing
-from tests.verified_archive import (
-    FILE,
-    MANIFEST,
-    UNREADABLE,
-    WEEK,
-    archive_in,
-    bodies,
-    change_manifest,
-    check,
-    flipped,
-    having,
-    inventory_key,
-    manifest_of,
-    remove,
-    without_inventory,
-    write_inventory,
+from tests.proven_archive import (
+    FIRST,
+    LATE,
+    RECORD,
+    late,
+    not_converted,
+    proven_archive,
+    raw,
+    record,
+    replaced,
+    source_of,
+    with_other_file,
 )
+from tests.s3_deletions import as_s3, refusing
+from tests.verified_archive import FILE, WEEK, bodies, check, having, manifest_of
 
-LATE = "raw/bustimes__2021-11-09__00-00-05.json"
-FIRST = "raw/bustimes__2021-11-08__00-00-05.json"
-RECORD = f"_pruned/{WEEK}.json"
 OF_OTHERS = (
     "raw/bustimes__2021-11-07__23-50-05.json",  # of the week before, and of the week behind
     "raw/bustimes__2021-11-15__00-00-05.json",
@@ -56,10 +47,7 @@ OF_OTHERS = (
 
 @pytest.fixture
 def archive(bucket: str, tmp_path: Path) -> Archive:
-    """A converted 2021-W45 of twelve snapshots in a bucket, proven, where deleting is allowed."""
-    archive = archive_in(bucket, f"{bucket}/v2", tmp_path / "spool", allow_prune=True)
-    prove(archive)
-    return archive
+    return proven_archive(bucket, tmp_path)
 
 
 @pytest.fixture
@@ -68,35 +56,9 @@ def in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "_AT_ONCE", 5)
 
 
-def prove(archive: Archive, share: float = 1.0) -> None:
-    """As `make verify SHARE=` does that has compared all and found it good."""
-    manifest = archive.manifest(WEEK)
-    assert manifest is not None
-    proof.keep(archive, manifest, share, manifest.snapshots, manifest.records)
-
-
-def source_of(archive: Archive) -> S3Prefix:
-    assert isinstance(archive.source, S3Prefix)
-    return archive.source
-
-
-def raw(archive: Archive) -> set[str]:
-    return {one.key for one in archive.source.objects("raw/")}
-
-
-def record(archive: Archive) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(archive.destination.read(RECORD))
-    return values
-
-
 def convert(archive: Archive, replaces: str = "") -> None:
     convert_week(archive, WEEK, replaces, 1, lambda _listing: lambda _hour: None, print)
     archive.list_again()
-
-
-def elsewhere(archive: Archive, url: str) -> Archive:
-    """The same archive with another raw side."""
-    return dataclasses.replace(archive, source=open_root(url))
 
 
 # What goes, and what is then
@@ -131,11 +93,10 @@ def test_a_pruned_week_is_done_and_goes_on_being_checked(archive: Archive) -> No
         assert report.is_fine
         assert report.of("pruned") == [WEEK]
     archive.list_again()
-    assert [graph._replaces(archive, WEEK, refresh) for refresh in (False, True)] == ["", ""]
+    assert [graph.tasks._replaces(archive, WEEK, refresh) for refresh in (False, True)] == ["", ""]
     [state] = states.states(reading.read(archive), archives.now())
     assert (state.state, state.prune and state.prune.objects) == ("written", 12)
-    data = archive.destination.read(FILE)
-    archive.destination.write(FILE, flipped(data, len(data) // 2))
+    with_other_file(archive)
     found = check(archive, is_deep=True)
     assert (found.state, found.can_be_converted) == ("damaged", False)
     assert look(archive, WEEK).why_not.startswith("damaged: ")
@@ -196,178 +157,6 @@ def test_a_week_that_was_restored_is_not_reported_as_pruned(archive: Archive) ->
     archive.destination.write(RECORD, json.dumps(values | {"sha256": "0" * 64}).encode())
     [state] = states.states(reading.read(archive), archives.now())
     assert state.prune is None
-
-
-# What may not go
-
-
-def late(archive: Archive) -> None:
-    archive.source.write(LATE, b"[]")
-
-
-def replaced(archive: Archive) -> None:
-    archive.source.write(FIRST, b"[{}]")
-
-
-def removed(archive: Archive) -> None:
-    source_of(archive).remove([FIRST])
-
-
-def not_over(archive: Archive) -> None:
-    change_manifest(archive, week_over=False)
-
-
-def not_converted(archive: Archive) -> None:
-    destination = archive.destination
-    assert isinstance(destination, S3Prefix)
-    destination.remove([FILE])
-    archive.list_again()
-
-
-def proven_by_half(archive: Archive) -> None:
-    destination = archive.destination
-    assert isinstance(destination, S3Prefix)
-    destination.remove([proof.key_of(WEEK)])
-    prove(archive, 0.5)
-
-
-def without_proof(archive: Archive) -> None:
-    destination = archive.destination
-    assert isinstance(destination, S3Prefix)
-    destination.remove([proof.key_of(WEEK)])
-
-
-def with_damaged_proof(archive: Archive) -> None:
-    archive.destination.write(proof.key_of(WEEK), b"{}")
-
-
-def with_proof_of_other_file(archive: Archive) -> None:
-    values = json.loads(archive.destination.read(proof.key_of(WEEK)))
-    data = json.dumps(values | {"sha256": "0" * 64})
-    archive.destination.write(proof.key_of(WEEK), data.encode())
-
-
-def with_other_file(archive: Archive) -> None:
-    data = archive.destination.read(FILE)
-    archive.destination.write(FILE, flipped(data, len(data) // 2))
-
-
-def with_other_file_by_another_tool(archive: Archive) -> None:
-    """Of the same size and without a checksum: only its bytes tell."""
-    data, destination = archive.destination.read(FILE), archive.destination
-    assert isinstance(destination, S3Prefix)
-    config = boto3.session.Config(request_checksum_calculation="when_required")
-    client = boto3.client("s3", region_name="us-east-1", config=config)
-    client.put_object(
-        Bucket=destination.bucket, Key=f"v2/{FILE}", Body=flipped(data, len(data) // 2)
-    )
-
-
-def without_refused(archive: Archive) -> None:
-    destination = archive.destination
-    assert isinstance(destination, S3Prefix)
-    destination.remove([f"_refused/{WEEK}/{UNREADABLE}"])
-
-
-def with_other_refused(archive: Archive) -> None:
-    key = f"_refused/{WEEK}/{UNREADABLE}"
-    archive.destination.write(key, flipped(archive.destination.read(key), 7))
-
-
-def with_lost_inventory(archive: Archive) -> None:
-    remove(archive.destination, inventory_key(archive))
-
-
-def with_damaged_inventory(archive: Archive) -> None:
-    archive.destination.write(inventory_key(archive), b"damaged")
-
-
-def with_other_inventory(archive: Archive) -> None:
-    """Of the right objects, but with other numbers of records."""
-    write_inventory(archive, [9] * 12)
-
-
-def without_manifest(archive: Archive) -> None:
-    remove(archive.destination, MANIFEST)
-
-
-def with_damaged_record(archive: Archive) -> None:
-    archive.destination.write(RECORD, b"[]")
-
-
-GUARDS: dict[str, tuple[Callable[[Archive], None], str]] = {
-    "stale: late": (late, "stale: 1 raw snapshot came after it was converted"),
-    "stale: replaced": (replaced, "stale: 1 raw snapshot was replaced after"),
-    "raw gone": (removed, "raw gone: 1 of 12 raw snapshots in it are gone"),
-    "partial": (not_over, "not over when it was converted"),
-    "missing": (not_converted, "not converted"),
-    "share": (proven_by_half, "not proven"),
-    "never": (without_proof, "not proven"),
-    "proof": (with_damaged_proof, "is no record of a verification"),
-    "other proof": (with_proof_of_other_file, "converted again since it was proven"),
-    "other file": (with_other_file, "damaged: the file's SHA-256 is not"),
-    "other tool": (with_other_file_by_another_tool, "not the file that was proven"),
-    "refused": (without_refused, "damaged: the bytes of the unreadable"),
-    "other refused": (with_other_refused, f"not kept whole: what is kept of {UNREADABLE}"),
-    "inventory": (without_inventory, "it has no inventory"),
-    "lost inventory": (with_lost_inventory, "damaged: its inventory, _inventories/"),
-    "damaged inventory": (with_damaged_inventory, "is not the one in its manifest"),
-    "other inventory": (with_other_inventory, "its inventory has other records"),
-    "manifest": (without_manifest, "without its manifest"),
-    "record": (with_damaged_record, "is no record of a deletion"),
-}
-
-
-def test_what_is_not_as_it_was_proven_stays(archive: Archive) -> None:
-    before = {root: contents(root) for root in (archive.source, archive.destination)}
-    for name, (spoil, why) in GUARDS.items():
-        spoil(archive)
-        there, written = raw(archive), archive.destination.find(RECORD)
-        with pytest.raises(Problem, match="Nothing of it is deleted") as raised:
-            prune.prune(archive, WEEK)
-        assert why in str(raised.value), name
-        assert raw(archive) == there, name
-        assert archive.destination.find(RECORD) == written, name
-        for root, objects in before.items():
-            put_back(root, objects)
-        archive.list_again()
-    assert look(archive, WEEK).may_go
-
-
-def contents(root: Root) -> dict[str, tuple[str, bytes]]:
-    """Every object with its tag, those of the destination only there."""
-    keys = [one for one in root.objects("") if not one.key.startswith("v2/")]
-    return {one.key: (one.etag, root.read(one.key)) for one in keys}
-
-
-def put_back(root: Root, objects: dict[str, tuple[str, bytes]]) -> None:
-    assert isinstance(root, S3Prefix)
-    now = {one.key: one.etag for one in root.objects("") if not one.key.startswith("v2/")}
-    for key, (etag, data) in objects.items():
-        if now.pop(key, "") != etag:
-            root.write(key, data)
-    root.remove(now)
-
-
-def test_the_current_week_stays_whatever_its_manifest_says(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(archives, "now", lambda: WEEK.end - dt.timedelta(seconds=1))
-    assert look(archive, WEEK).why_not.startswith("not over")
-
-
-def test_nothing_is_deleted_unless_it_is_allowed_and_the_bucket_is_named(
-    archive: Archive, tmp_path: Path
-) -> None:
-    must_be_allowed(archive, source_of(archive).bucket)
-    with pytest.raises(Problem, match=r"switched off: set allow_prune = true .* ALLOW_PRUNE=true"):
-        must_be_allowed(having(archive, allow_prune=False), source_of(archive).bucket)
-    for other in ("bucket", archive.source.url, ""):
-        with pytest.raises(Problem, match=f"CONFIRM={source_of(archive).bucket} is"):
-            must_be_allowed(archive, other)
-    folder = elsewhere(archive, str(tmp_path / "in"))
-    with pytest.raises(Problem, match="is a folder: prune deletes from S3 only"):
-        must_be_of_s3(folder)
 
 
 # What happens on the way

@@ -1,8 +1,8 @@
 """Verify: a good archive is good, what is wrong comes with what to run, and exit codes tell it.
 
 What it finds of damaged files is in `test_verify_damage`, of edited manifests in
-`test_verify_manifest`, of the raw side in `test_verify_raw_side`; how it reads hours and records in
-`test_verify_reading`.
+`test_verify_manifest`, of the raw side in `test_verify_raw_side`, what it proves in
+`test_verify_proof`; how it reads hours and records in `test_verify_reading`.
 """
 
 import os

@@ -187,7 +187,7 @@ def convert_week(
 
 def _must_not_pass_for_all(archive: Archive, week: Week) -> None:
     """A week whose file is gone is not made of what a deletion has left of its raw side."""
-    if archive.destination.find(f"_pruned/{week}.json") is None:
+    if archive.destination.find(manifests.prune_record_key_of(week)) is None:
         return
     from tasks.bustimes.verify import pruned  # it goes by this module
 
@@ -196,7 +196,7 @@ def _must_not_pass_for_all(archive: Archive, week: Week) -> None:
         raise Problem(
             f"{week} has no file, and raw snapshots of it were deleted by make prune: what is left "
             f"is not the week. Put back a good copy of {url}/{manifests.file_of(week)}; or, if the "
-            f"source has the whole week again, remove {url}/{pruned.key_of(week)}."
+            f"source has the whole week again, remove {url}/{manifests.prune_record_key_of(week)}."
         )
 
 

@@ -146,6 +146,11 @@ def refused_key_of(week: Week, key: str) -> str:
     return f"_refused/{week}/{key}"
 
 
+def prune_record_key_of(week: Week) -> str:
+    """Where it stands, below the destination, that a week's raw snapshots were deleted."""
+    return f"_pruned/{week}.json"
+
+
 def from_bytes(data: bytes, name: str) -> Manifest:
     """Read a manifest; raises `Problem` with `name` in it where the bytes are none."""
     try:

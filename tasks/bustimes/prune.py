@@ -24,7 +24,7 @@ from tasks.bustimes.listing import Listing, list_week, weeks_with_snapshots
 from tasks.bustimes.manifest import Manifest
 from tasks.bustimes.verify import proof
 from tasks.bustimes.verify.lateness import entries_of
-from tasks.bustimes.verify.pruned import PruneRecord, key_of, read
+from tasks.bustimes.verify.pruned import PruneRecord, read
 from tasks.bustimes.verify.states import GOOD, PRUNED
 from tasks.bustimes.verify.surface import check_week
 from tasks.bustimes.verify.week_reader import refused_otherwise
@@ -182,7 +182,7 @@ def prune(archive: Archive, week: Week, on_deleted: Callable[[int], object] = in
                 f"{left[0].key}, although S3 says otherwise. Run make prune again; it goes on."
             )
         ended = replace(record, ended=_time())
-        archive.destination.write(key_of(week), _to_bytes(ended))
+        archive.destination.write(manifests.prune_record_key_of(week), _to_bytes(ended))
         return Pruned(len(candidate.entries) - changed, candidate.bytes, changed)
 
 
@@ -261,9 +261,9 @@ def _begin(archive: Archive, manifest: Manifest) -> PruneRecord:
         bytes=manifest.raw_bytes,
         began=_time(),
     )
-    earlier = archive.destination.find(key_of(week))
+    earlier = archive.destination.find(manifests.prune_record_key_of(week))
     expected_etag = earlier.etag if earlier is not None else ""
-    archive.destination.write(key_of(week), _to_bytes(record), expected_etag)
+    archive.destination.write(manifests.prune_record_key_of(week), _to_bytes(record), expected_etag)
     return record
 
 

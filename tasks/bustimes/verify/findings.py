@@ -10,6 +10,7 @@ import json
 import msgspec
 
 from tasks.bustimes.archive import Archive
+from tasks.bustimes.verify.records import find_record
 from tasks.bustimes.verify.states import GOOD, PRUNED, WeekCheck
 
 KEY = "_verified/findings.json"
@@ -47,10 +48,8 @@ def keep(archive: Archive, checks: list[WeekCheck]) -> None:
 
 
 def _known(archive: Archive) -> dict[str, Finding]:
-    if archive.destination.find(KEY) is None:
-        return {}
     try:
-        known = msgspec.json.decode(archive.destination.read(KEY), type=Findings)
-    except (ValueError, RecursionError):
+        known = find_record(archive.destination, KEY, Findings, VERSION)
+    except ValueError:
         return {}  # damaged: it is only a note
-    return known.weeks if known.version == VERSION else {}
+    return known.weeks if known is not None else {}

@@ -8,11 +8,10 @@ import datetime as dt
 import json
 from dataclasses import asdict, dataclass
 
-import msgspec
-
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import Listing
 from tasks.bustimes.manifest import Manifest
+from tasks.bustimes.verify.records import find_record
 from tasks.problem import Problem
 from tasks.weeks import Week
 
@@ -53,18 +52,13 @@ def key_of(week: Week) -> str:
 def read(archive: Archive, week: Week) -> Proof | None:
     """A week's proof; None where there is none. Raises `Problem` for one that is damaged."""
     key = key_of(week)
-    if archive.destination.find(key) is None:
-        return None
     try:
-        proof = msgspec.json.decode(archive.destination.read(key), type=Proof)
-        if proof.version != VERSION:
-            raise ValueError(f"version {proof.version}")
-    except (ValueError, RecursionError) as error:
+        return find_record(archive.destination, key, Proof, VERSION)
+    except ValueError as error:
         raise Problem(
             f"{archive.destination.url}/{key} is no record of a verification ({error}). Remove "
             f"it, and run make verify WEEKS={week} SHARE=1.0 again."
         ) from None
-    return proof
 
 
 def is_valid(proof: Proof | None, manifest: Manifest, listing: Listing, share: float = 1.0) -> bool:

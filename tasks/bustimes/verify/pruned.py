@@ -7,8 +7,6 @@ converted again has another listing, and is a week like any other. Reads only.
 
 from dataclasses import dataclass
 
-import msgspec
-
 from tasks import figures
 from tasks.bustimes import inventory
 from tasks.bustimes import manifest as manifests
@@ -16,6 +14,7 @@ from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import Listing
 from tasks.bustimes.manifest import Manifest
 from tasks.bustimes.verify.lateness import entries_of, named
+from tasks.bustimes.verify.records import find_record
 from tasks.bustimes.verify.states import DAMAGED, PRUNED, STALE, WeekCheck, convert_again
 from tasks.problem import Problem
 from tasks.weeks import Week
@@ -54,24 +53,14 @@ class Damaged(Problem):
     """A record, or the inventory it needs, is not what was written."""
 
 
-def key_of(week: Week) -> str:
-    """Where a week's record lies below the destination."""
-    return f"_pruned/{week}.json"
-
-
 def read(archive: Archive, week: Week) -> PruneRecord | None:
     """A week's record; None where there is none. Raises `Damaged` for one that is none."""
-    key = key_of(week)
-    if archive.destination.find(key) is None:
-        return None
+    key = manifests.prune_record_key_of(week)
     try:
-        record = msgspec.json.decode(archive.destination.read(key), type=PruneRecord)
-        if record.version != VERSION:
-            raise ValueError(f"version {record.version}")
-    except (ValueError, RecursionError) as error:
+        return find_record(archive.destination, key, PruneRecord, VERSION)
+    except ValueError as error:
         name = f"{archive.destination.url}/{key}"
         raise Damaged(f"{name} is no record of a deletion ({error})") from None
-    return record
 
 
 def is_on_record(archive: Archive, week: Week) -> bool:
@@ -79,13 +68,15 @@ def is_on_record(archive: Archive, week: Week) -> bool:
 
     Not where a manifest tells that the week was restored and converted again since.
     """
-    if archive.destination.find(key_of(week)) is None:
+    if archive.destination.find(manifests.prune_record_key_of(week)) is None:
         return False
     try:
         record, manifest = read(archive, week), archive.manifest(week)
     except Problem:
         return True
-    return record is not None and (manifest is None or record.is_of(manifest))
+    if manifest is None or manifest.week != week.label:  # which tells nothing of this one
+        return record is not None
+    return record is not None and record.is_of(manifest)
 
 
 def look(archive: Archive, manifest: Manifest, listing: Listing) -> WeekCheck | None:

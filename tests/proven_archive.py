@@ -1,0 +1,69 @@
+"""A small converted week in a bucket, proven, for the tests of prune; and what may become of it.
+
+2021-W45 of twelve snapshots, as `verified_archive` has it, where deleting is allowed.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tasks.bustimes.archive import Archive
+from tasks.bustimes.verify import proof
+from tasks.storage.s3 import S3Prefix
+from tests.verified_archive import FILE, WEEK, archive_in, flipped, remove
+
+LATE = "raw/bustimes__2021-11-09__00-00-05.json"
+FIRST = "raw/bustimes__2021-11-08__00-00-05.json"
+RECORD = f"_pruned/{WEEK}.json"
+
+
+def proven_archive(bucket: str, tmp_path: Path) -> Archive:
+    """The archive, in a bucket of the test's own."""
+    archive = archive_in(bucket, f"{bucket}/v2", tmp_path / "spool", allow_prune=True)
+    prove(archive)
+    return archive
+
+
+def prove(archive: Archive, share: float = 1.0) -> None:
+    """As `make verify SHARE=` does that has compared all and found it good."""
+    manifest = archive.manifest(WEEK)
+    assert manifest is not None
+    proof.keep(archive, manifest, share, manifest.snapshots, manifest.records)
+
+
+def source_of(archive: Archive) -> S3Prefix:
+    assert isinstance(archive.source, S3Prefix)
+    return archive.source
+
+
+def raw(archive: Archive) -> set[str]:
+    """The keys of the raw snapshots that are there."""
+    return {one.key for one in archive.source.objects("raw/")}
+
+
+def record(archive: Archive) -> dict[str, Any]:
+    """What prune has written down of the week."""
+    values: dict[str, Any] = json.loads(archive.destination.read(RECORD))
+    return values
+
+
+def late(archive: Archive) -> None:
+    """A snapshot comes after the week was converted."""
+    archive.source.write(LATE, b"[]")
+
+
+def replaced(archive: Archive) -> None:
+    """A snapshot is replaced."""
+    archive.source.write(FIRST, b"[{}]")
+
+
+def not_converted(archive: Archive) -> None:
+    """The week file is lost."""
+    remove(archive.destination, FILE)
+    archive.list_again()
+
+
+def with_other_file(archive: Archive) -> None:
+    """The week file is replaced."""
+    data = archive.destination.read(FILE)
+    archive.destination.write(FILE, flipped(data, len(data) // 2))
