@@ -68,6 +68,11 @@ def crew_of_module(local_aws: LocalAws) -> Iterator[Crew]:
     local_aws.client("ec2").terminate_instances(InstanceIds=instances)
     wait_for(lambda: not set(instances) & set(local_aws.machines()), "instances gone")
     local_aws.client("logs").delete_log_group(logGroupName=f"/{STACK}")
+    iam.remove_role_from_instance_profile(InstanceProfileName=STACK, RoleName=STACK)
+    iam.delete_instance_profile(InstanceProfileName=STACK)
+    iam.delete_role_policy(RoleName=STACK, PolicyName="logs")
+    iam.detach_role_policy(RoleName=STACK, PolicyArn=managed)
+    iam.delete_role(RoleName=STACK)
 
 
 @pytest.fixture
