@@ -4,6 +4,7 @@ The fleet shares one luigid over a network; instances are killed, cut off and co
 happens, the archive is that of one machine, byte for byte, and each object was written once.
 """
 
+import contextlib
 import dataclasses
 import http.server
 import itertools
@@ -379,6 +380,18 @@ def test_a_fleet_of_three_gets_over_a_dead_instance_a_network_and_a_notice(fleet
     fleet.done("teardown", **three)
 
 
+def stop_converters(fleet: Fleet) -> int:
+    """How many now stand still: neither the week under way is finished nor another one begun."""
+    stopped = 0
+    for machine in fleet.cloud.machines().values():
+        for pid in machine["processes"]:
+            with contextlib.suppress(OSError):
+                if b"tasks.bustimes.converter" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGSTOP)
+                    stopped += 1
+    return stopped
+
+
 def test_a_setup_that_was_broken_off_goes_on_and_a_run_is_ended_by_force(fleet: Fleet) -> None:
     command = [sys.executable, "-m", "ops", "setup", "--on", "ec2"]
     broken = subprocess.Popen(
@@ -399,6 +412,8 @@ def test_a_setup_that_was_broken_off_goes_on_and_a_run_is_ended_by_force(fleet: 
     slowly = {"BUSTIMES_PROCESSES": "1", "BUSTIMES_READS_AT_ONCE": "1"}
     fleet.done("full", *CHOICE, **slowly)
     wait_for(lambda: working(fleet), "the run is under way")
+    # Else it might be done before teardown looks.
+    wait_for(lambda: stop_converters(fleet), "the run stands still")
     assert "FORCE=1" in fleet.refused("teardown")
     assert "Nothing is left but the weeks" in fleet.done("teardown", "--force")
     assert fleet.cloud.machines() == {}
