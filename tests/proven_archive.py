@@ -4,12 +4,17 @@
 """
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tasks.bustimes.archive import Archive
-from tasks.bustimes.verify import proof
+from tasks.bustimes.archive import Archive, convert_week
+from tasks.bustimes.snapshot import key_of
+from tasks.bustimes.verify import proof, verify
+from tasks.settings import load
+from tasks.storage import open_root
 from tasks.storage.s3 import S3Prefix
+from tests.processes_under_test import Fill, Place
 from tests.verified_archive import FILE, WEEK, archive_in, flipped, remove
 
 LATE = "raw/bustimes__2021-11-09__00-00-05.json"
@@ -22,6 +27,21 @@ def proven_archive(bucket: str, tmp_path: Path) -> Archive:
     archive = archive_in(bucket, f"{bucket}/v2", tmp_path / "spool", allow_prune=True)
     prove(archive)
     return archive
+
+
+Proven = tuple[Place, Archive]
+
+
+def proven_week(fill: Fill, folder: Path, snapshots: int) -> Proven:
+    """A week of so many small snapshots behind the gate, converted and proven; of their folder."""
+    (folder / "raw").mkdir(parents=True)
+    for time in (WEEK.start + timedelta(minutes=minute) for minute in range(snapshots)):
+        (folder / key_of(time)).write_text(json.dumps([{"vehicleID": time.minute, "delay": 1}]))
+    place = fill(folder)
+    archive = Archive(load(), open_root(place.source), open_root(place.destination))
+    convert_week(archive, WEEK, "", 1, lambda _listing: lambda _hour: None, print)
+    assert verify(archive, [WEEK], False, share=1.0).recorded == [WEEK]
+    return place, archive
 
 
 def prove(archive: Archive, share: float = 1.0) -> None:

@@ -14,12 +14,34 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from tasks.storage import StoredObject
+import pytest
+
+from tasks.storage import StoredObject, s3_clients
 from tasks.storage.address import BulkSource
+from tasks.storage.patience import Patience
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 REQUEST_ID = "4442587FB7D0A2F9"
 _RESET = struct.pack("ii", 1, 0)  # closes with a reset
+
+
+def client_of(url: str, patience: Patience) -> "S3Client":
+    """Our client for a server of this machine; to be made once, for that takes longest."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {
+            "AWS_ENDPOINT_URL_S3": url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+            "NO_PROXY": "127.0.0.1",
+        }.items():
+            environment.setenv(name, value)
+        s3_clients.forget()
+        return s3_clients._make_client(patience)
 
 
 @dataclass

@@ -6,10 +6,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tasks.problem import Problem
-from tasks.storage import s3_clients, s3_listing
+from tasks.storage import s3_listing
 from tasks.storage.patience import Patience
 from tasks.storage.s3 import S3Prefix
-from tests.scripted_s3 import Answer, Exchange, ScriptedS3
+from tests.scripted_s3 import Answer, Exchange, ScriptedS3, client_of
 
 PATIENCE = Patience(attempts=2, first_pause=0.001, longest_pause=0.01)
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult>'
@@ -30,17 +30,7 @@ def s3(server: ScriptedS3) -> ScriptedS3:
 
 @pytest.fixture(scope="module")
 def root(server: ScriptedS3) -> S3Prefix:
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in {
-            "AWS_ENDPOINT_URL_S3": server.url,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-            "NO_PROXY": "127.0.0.1",
-        }.items():
-            environment.setenv(name, value)
-        s3_clients.forget()
-        client = s3_clients._make_client(PATIENCE)
+    client = client_of(server.url, PATIENCE)
     return S3Prefix("s3://bucket/v2", lambda _: client)
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tasks.problem import Problem
-from tasks.storage import StoredObject, budget, s3_clients
+from tasks.storage import StoredObject, budget
 from tasks.storage.bulk import BulkReader
 from tasks.storage.checksum import PART_BYTES
 from tasks.storage.deletion import delete
 from tasks.storage.patience import Patience
 from tasks.storage.s3 import S3Prefix
-from tests.scripted_s3 import Answer, Exchange, ScriptedS3, cut_off
+from tests.scripted_s3 import Answer, Exchange, ScriptedS3, client_of, cut_off
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -86,24 +86,9 @@ def portal() -> Iterator[Portal]:
     portal.server.server_close()
 
 
-def client_of(url: str) -> "S3Client":
-    """A client for a server of this machine, made once: that takes longest."""
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in {
-            "AWS_ENDPOINT_URL_S3": url,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-            "NO_PROXY": "127.0.0.1",
-        }.items():
-            environment.setenv(name, value)
-        s3_clients.forget()
-        return s3_clients._make_client(PATIENCE)
-
-
 @pytest.fixture(scope="module")
 def client(portal: Portal) -> "S3Client":
-    return client_of(portal.url)
+    return client_of(portal.url, PATIENCE)
 
 
 @pytest.fixture
@@ -273,7 +258,7 @@ def the_rest(exchange: Exchange) -> bool:
 
 @pytest.fixture
 def behind(s3: ScriptedS3) -> S3Prefix:
-    client = client_of(s3.url)
+    client = client_of(s3.url, PATIENCE)
     return S3Prefix("s3://bucket/deep", lambda _: client)
 
 

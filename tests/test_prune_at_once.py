@@ -1,36 +1,24 @@
 """Two `make prune` at once with a `make verify` beside them: in the end as after one."""
 
 import json
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tasks.bustimes.archive import Archive, convert_week
-from tasks.bustimes.snapshot import key_of
+from tasks.bustimes.archive import Archive
 from tasks.bustimes.verify import verify
 from tasks.bustimes.verify.findings import KEY as FINDINGS
-from tasks.settings import load
-from tasks.storage import open_root
 from tests.gate import Gate
-from tests.processes_under_test import WEEK, Fill, Place, Start
+from tests.processes_under_test import WEEK, Fill, Start
+from tests.proven_archive import Proven, proven_week
 
 RECORD = f"_pruned/{WEEK}.json"
-Proven = tuple[Place, Archive]
 
 
 @pytest.fixture
 def proven(request: pytest.FixtureRequest, fill: Fill, tmp_path: Path) -> Proven:
     """A week of so many small snapshots, converted and proven."""
-    folder = tmp_path / "raw"
-    (folder / "raw").mkdir(parents=True)
-    for time in (WEEK.start + timedelta(minutes=minute) for minute in range(request.param)):
-        (folder / key_of(time)).write_text(json.dumps([{"vehicleID": time.minute, "delay": 1}]))
-    place = fill(folder)
-    archive = Archive(load(), open_root(place.source), open_root(place.destination))
-    convert_week(archive, WEEK, "", 1, lambda _listing: lambda _hour: None, print)
-    assert verify(archive, [WEEK], False, share=1.0).recorded == [WEEK]
-    return place, archive
+    return proven_week(fill, tmp_path / "raw", request.param)
 
 
 def etags(archive: Archive) -> dict[str, str]:

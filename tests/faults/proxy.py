@@ -230,7 +230,7 @@ class _Conversation:
                     answer = _of_another(answer, bytes(body))
                 self._send(answer, [bytes(body)])
             case fault:
-                raise NotImplementedError(fault)
+                raise AssertionError(f"{fault} is done before anything is answered, or not known")
         return not answer.closes
 
 
