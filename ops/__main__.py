@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from ops import beginning
 from ops import place as places
 from tasks import forks, run_log
-from tasks.bustimes.programs import CONVERTER
+from tasks.bustimes.programs import converter
 from tasks.out_of_memory import SENTENCE, is_out_of_memory
 from tasks.problem import Problem
 from tasks.progress import RunProgress, in_terminal, log_to, say
-from tasks.settings import load_local
+from tasks.settings import load, load_local
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -51,7 +51,7 @@ def full(options: argparse.Namespace) -> int:
     own_luigid = not (options.local_scheduler or options.scheduler)
     place = _started(with_luigid=own_luigid)
     log_to(place.log_of("full"))
-    forks.load(CONVERTER)  # while this process loads what it needs itself
+    forks.load(converter(load().source))  # while this process loads what it needs itself
     try:
         return _full(options, place, own_luigid)
     finally:
@@ -255,7 +255,6 @@ def setup(_options: argparse.Namespace) -> int:
 def teardown(_options: argparse.Namespace) -> int:
     from tasks import figures
     from tasks.bustimes.plan import RATE_FILE
-    from tasks.settings import load
 
     place = places.everything()
     for service in place.services:

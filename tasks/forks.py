@@ -27,13 +27,15 @@ from tasks import run_log
 
 _SECONDS_TO_END = 10.0
 
-_START = """\
+START = """\
 import gc, importlib, os, sys
+from tasks.out_of_memory import is_out_of_memory
 gc.disable()
 try:
-    importlib.import_module(sys.argv.pop(1)).main()
+    for name in sys.argv[1:-1]:
+        module = importlib.import_module(name)
+    module.main()
 except Exception as error:
-    from tasks.out_of_memory import is_out_of_memory
     if is_out_of_memory(error):
         os._exit(1)
     raise
@@ -46,6 +48,8 @@ It ends without a word where there is no memory: whoever started it says so.
 _MEMORY = {
     # glibc: one heap for all threads, which keeps what is freed. Hours are of one size, so what one
     # has left serves the next, and memory need not be given back and asked for again all the time.
+    # Pages of 2 MB in place of 4 KB are half the faults, and found sooner.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
@@ -59,12 +63,14 @@ _FORK = b"f"
 class Program:
     """What to start in a folder: a module whose `main` calls `serve`.
 
-    `name` is what people call a fork of it, such as "A converter process".
+    `name` is what people call a fork of it, such as "A converter process". Of what its forks will
+    need, `ahead` are the modules that it does not load by itself.
     """
 
     module: str
     name: str
     folder: Path
+    ahead: tuple[str, ...] = ()
 
 
 class _Loader:
@@ -74,7 +80,10 @@ class _Loader:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, program.module, str(theirs.fileno())],
+                [
+                    *(sys.executable, "-c", START),
+                    *(*program.ahead, program.module, str(theirs.fileno())),
+                ],
                 pass_fds=[theirs.fileno()],
                 cwd=program.folder,
                 env=_MEMORY | os.environ,
@@ -203,10 +212,10 @@ class Crew:
 def serve(work: Callable[[int], NoReturn]) -> NoReturn:
     """Be the program: a process for each connection that comes, which does `work` with its number.
 
-    The program's argument is its own connection, to whoever asks. What was loaded and made by now
-    the processes share.
+    The program's last argument is its own connection, to whoever asks. What was loaded and made by
+    now the processes share.
     """
-    control = socket.socket(fileno=int(sys.argv[1]))
+    control = socket.socket(fileno=int(sys.argv[-1]))
     run_log.join()
     gc.freeze()
     gc.enable()

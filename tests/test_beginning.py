@@ -13,12 +13,13 @@ import pytest
 from botocore import exceptions as aws
 
 from ops import beginning
+from tasks.storage import open_root
 from tasks.storage.aws_models import load_quickly
 from tests.conftest import PROJECT
 
 DESCRIPTIONS = ("service-2", "endpoint-rule-set-1", "paginators-1", "waiters-2")
 
-# A whole run from folder to folder, and then what it had to load for that.
+# A whole run, and then what it had to load for that.
 RUN = """
 import sys
 from ops.__main__ import main
@@ -26,7 +27,7 @@ code = main(["full", "--local-scheduler"])
 print(*sorted(set(sys.argv[1:]) & set(sys.modules)))
 sys.exit(code)
 """
-NOT_FOR_FOLDERS = ["botocore", "boto3", "pycurl", "tqdm", "requests", "tornado", "jsonschema"]
+NOT_FOR_FOLDERS = ["botocore", "boto3", "tqdm", "requests", "tornado", "jsonschema"]
 NOT_FOR_A_SCHEDULER = ["wasmtime", "pycurl", "sqlalchemy", "flask", "moto"]
 
 
@@ -36,13 +37,11 @@ def _as_before() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_a_run_loads_only_what_it_needs(
-    tmp_path: Path, make_snapshots: Callable[..., list[Path]]
-) -> None:
-    make_snapshots(tmp_path / "in", "2021-W45")
-    places = {"SOURCE": str(tmp_path / "in"), "DESTINATION": str(tmp_path / "out")}
+def unneeded_of_a_run(source: str, destination: Path, *unneeded: str) -> list[str]:
+    """Those of the modules that a run has loaded nevertheless."""
+    places = {"SOURCE": source, "DESTINATION": str(destination)}
     ran = subprocess.run(
-        [sys.executable, "-c", RUN, *NOT_FOR_FOLDERS, *NOT_FOR_A_SCHEDULER],
+        [sys.executable, "-c", RUN, *unneeded],
         cwd=PROJECT,
         env=os.environ | {f"BUSTIMES_{name}": place for name, place in places.items()},
         capture_output=True,
@@ -51,8 +50,24 @@ def test_a_run_loads_only_what_it_needs(
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.split() == []
-    assert (tmp_path / "out/2021-W45.jsonl.gz").exists()
+    assert (destination / "2021-W45.jsonl.gz").exists()
+    return ran.stdout.split()
+
+
+def test_a_run_from_folder_to_folder_loads_only_what_it_needs(
+    tmp_path: Path, make_snapshots: Callable[..., list[Path]]
+) -> None:
+    make_snapshots(tmp_path / "in", "2021-W45")
+    unneeded = [*NOT_FOR_FOLDERS, *NOT_FOR_A_SCHEDULER]
+    assert unneeded_of_a_run(str(tmp_path / "in"), tmp_path / "out", *unneeded) == []
+
+
+def test_a_run_from_s3_loads_only_what_it_needs(
+    bucket: str, tmp_path: Path, make_snapshots: Callable[..., list[Path]]
+) -> None:
+    for path in make_snapshots(tmp_path / "in", "2021-W45"):
+        open_root(bucket).write(f"raw/{path.name}", path.read_bytes())
+    assert unneeded_of_a_run(bucket, tmp_path / "out", *NOT_FOR_A_SCHEDULER) == []
 
 
 def test_a_quick_beginning_hides_modules_only_for_its_time() -> None:

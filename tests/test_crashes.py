@@ -4,7 +4,6 @@ process is at; where there is no gate, a full pipe holds it.
 """
 
 import array
-import dataclasses
 import fcntl
 import os
 import shutil
@@ -20,6 +19,7 @@ from tasks.bustimes import conversion
 from tasks.bustimes.converter import Setup
 from tasks.bustimes.listing import list_week
 from tasks.bustimes.snapshot import key_of
+from tasks.forks import Program
 from tasks.luigi_messages import sentence_of
 from tasks.problem import Problem
 from tasks.storage import open_root
@@ -300,8 +300,8 @@ def test_a_converter_process_may_die_at_any_moment(
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "def main(): forks.serve(work)\n"
     )
-    program = dataclasses.replace(conversion.CONVERTER, module="dying", folder=tmp_path)
-    monkeypatch.setattr(conversion, "CONVERTER", program)
+    program = Program("dying", "A converter process", tmp_path)
+    monkeypatch.setattr(conversion, "converter", lambda _source: program)
     hours = list_week(open_root(str(raw)), WEEK).by_hour()
     setup = Setup(BulkSource(str(raw), folder=raw), 1, 1 << 20, "vehicle", 1, tmp_path)
     with pytest.raises(Problem, match=r"ended in the middle \(exit status -9\)"):

@@ -5,13 +5,20 @@ limit is one on addresses (ulimit -v), which each process of a run has for itsel
 """
 
 import resource
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tasks import forks
+from tasks.bustimes.programs import converter
+from tasks.forks import Program
 from tasks.problem import Problem
-from tasks.workers import Program, in_order
+from tasks.workers import in_order
 from tests.crashes import world
 from tests.crashes.world import World
 
@@ -78,3 +85,25 @@ def test_a_process_that_cannot_take_its_job_ends_and_nobody_waits_for_it(tmp_pat
     program = Program("at_work", "A converter process", tmp_path)
     with pytest.raises(Problem, match=r"ended in the middle \(exit status 1\)"):
         list(in_order(program, "a setup", [TooLarge()], 1))
+
+
+def test_converters_that_have_no_memory_to_begin_with_leave_it_to_others_to_say_so() -> None:
+    program = converter("s3://anything")
+    ours, nobody = socket.socketpair()
+    ours.close()  # who has all it needs ends at once
+    codes = set()
+    with nobody:
+        for limit in range(30, 110, 4):
+            size = (limit << 20, limit << 20)
+            ended = subprocess.run(
+                [sys.executable, "-c", forks.START, *program.ahead, program.module, "0"],
+                stdin=nobody,
+                stderr=subprocess.PIPE,
+                cwd=program.folder,
+                text=True,
+                preexec_fn=lambda size=size: resource.setrlimit(resource.RLIMIT_AS, size),
+                check=False,
+            )
+            assert "Traceback" not in ended.stderr, f"with {limit} MiB: {ended.stderr}"
+            codes.add(ended.returncode)
+    assert codes - {-signal.SIGABRT} == {0, 1}  # aborted is what a library in Rust ends

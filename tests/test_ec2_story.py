@@ -336,6 +336,18 @@ def the_heap_is_proven_deleted_and_restored(fleet: Fleet, two: dict[str, str]) -
     assert {one.key for one in open_root(below).objects("")} == gone
 
 
+def signal_converters(fleet: Fleet, number: signal.Signals) -> int:
+    """How many there are; stopped, none finishes the week under way and none begins another."""
+    signalled = 0
+    for machine in fleet.cloud.machines().values():
+        for pid in machine["processes"]:
+            with contextlib.suppress(OSError):
+                if b"tasks.bustimes.converter" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, number)
+                    signalled += 1
+    return signalled
+
+
 def working(fleet: Fleet) -> list[Member]:
     return [one for one in fleet.members().values() if one.running and one.state == "working"]
 
@@ -348,7 +360,13 @@ def test_a_fleet_of_three_gets_over_a_dead_instance_a_network_and_a_notice(fleet
     fleet.done("full", *CHOICE, **three, **slowly)
 
     wait_for(lambda: any(one.scheduler for one in fleet.members().values()), "luigid runs")
-    wait_for(lambda: len(working(fleet)) == 3, "all three are at work")
+
+    def are_all_at_work() -> bool:
+        signal_converters(fleet, signal.SIGSTOP)  # else two might do it all before the third comes
+        return len(working(fleet)) == 3
+
+    wait_for(are_all_at_work, "all three are at work")
+    signal_converters(fleet, signal.SIGCONT)
     first = next(one.instance for one in fleet.members().values() if one.scheduler)
     addresses = {one.address for one in fleet.members().values()}
     assert len(addresses) == 3
@@ -380,18 +398,6 @@ def test_a_fleet_of_three_gets_over_a_dead_instance_a_network_and_a_notice(fleet
     fleet.done("teardown", **three)
 
 
-def stop_converters(fleet: Fleet) -> int:
-    """How many now stand still: neither the week under way is finished nor another one begun."""
-    stopped = 0
-    for machine in fleet.cloud.machines().values():
-        for pid in machine["processes"]:
-            with contextlib.suppress(OSError):
-                if b"tasks.bustimes.converter" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(pid, signal.SIGSTOP)
-                    stopped += 1
-    return stopped
-
-
 def test_a_setup_that_was_broken_off_goes_on_and_a_run_is_ended_by_force(fleet: Fleet) -> None:
     command = [sys.executable, "-m", "ops", "setup", "--on", "ec2"]
     broken = subprocess.Popen(
@@ -413,7 +419,7 @@ def test_a_setup_that_was_broken_off_goes_on_and_a_run_is_ended_by_force(fleet: 
     fleet.done("full", *CHOICE, **slowly)
     wait_for(lambda: working(fleet), "the run is under way")
     # Else it might be done before teardown looks.
-    wait_for(lambda: stop_converters(fleet), "the run stands still")
+    wait_for(lambda: signal_converters(fleet, signal.SIGSTOP), "the run stands still")
     assert "FORCE=1" in fleet.refused("teardown")
     assert "Nothing is left but the weeks" in fleet.done("teardown", "--force")
     assert fleet.cloud.machines() == {}

@@ -171,6 +171,17 @@ def test_a_program_that_cannot_begin_is_told_by_how_it_ended(
     forks.unload()
 
 
+def test_a_program_loads_ahead_what_its_forks_will_need(tmp_path: Path) -> None:
+    (tmp_path / "needed.py").write_text("")
+    (tmp_path / "works.py").write_text(
+        WORK.replace("(os.getppid(), os.getpid())", "'needed' in __import__('sys').modules")
+    )
+    for ahead, is_there in (((), False), (("needed",), True)):
+        crew = Crew(Program("works", "A process", tmp_path, ahead), 1)
+        assert crew.connections[0].recv() is is_there
+        assert crew.end() == 0
+
+
 def test_processes_that_are_forked_later_may_ask_as_well(program: Program) -> None:
     """As luigi's workers do."""
     forks.load(program)

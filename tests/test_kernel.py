@@ -30,6 +30,7 @@ from tasks.bustimes.kernel import (
 )
 
 END = b',"snapshot_time":"2021-11-08T00:00:05+00:00"}\n'
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("ziglang") is None,
     reason="needs the compiler that make kernel installs",
@@ -232,3 +233,15 @@ def test_a_member_that_does_not_hold_what_went_into_it_is_a_fault() -> None:
 
 def test_one_kernel_serves_a_process() -> None:
     assert kernel_module.kernel() is kernel_module.kernel()
+
+
+@pytest.mark.skipif(not LARGE_PAGES.exists(), reason="this system has no pages of 2 MB")
+def test_a_kernel_asks_for_large_pages() -> None:
+    def mappings_that_asked() -> int:
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+        return sum("hg" in line.split() for line in lines if line.startswith("VmFlags:"))
+
+    before = mappings_that_asked()
+    kernel = Kernel()
+    assert mappings_that_asked() > before
+    assert hour_of([body_of([{"vehicleID": 1}])], kernel).records == 1

@@ -10,7 +10,7 @@ from dataclasses import replace
 from tasks.bustimes.converter import Job, Setup
 from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import ListedSnapshot
-from tasks.bustimes.programs import CONVERTER
+from tasks.bustimes.programs import converter
 from tasks.storage import budget, tally
 from tasks.storage.address import Credentials
 from tasks.storage.traffic import Traffic
@@ -40,7 +40,7 @@ def convert_hours(
     share = budget.of_run.share_of(setup.patience.retries, number * FETCHES_AT_ONCE)
     setup = replace(setup, patience=replace(setup.patience, retries=share))
     converted: Generator[tuple[ConvertedHour, Traffic]] = in_order(
-        CONVERTER, setup, jobs, number, with_fresh_credentials
+        converter(setup.source.url), setup, jobs, number, with_fresh_credentials
     )
     with contextlib.closing(converted):
         for hour, traffic in converted:

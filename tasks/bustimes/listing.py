@@ -1,9 +1,9 @@
 """Which raw snapshots a week has: listed, checked by name, in time order, with a fingerprint.
 
-A week's snapshots lie under two prefixes (``raw/`` and the root) and seven dates, which are listed
-in parallel. Only names that are a snapshot's count; everything else in the bucket is none of this
-archive's. The fingerprint covers keys, sizes and tags, so equal fingerprints mean that nothing
-came, went or changed. Reads names only, never bodies.
+A week's snapshots lie under two prefixes (``raw/`` and the root) and seven dates, of which as many
+are listed at once as is good for the source. Only names that are a snapshot's count; everything
+else in the bucket is none of this archive's. The fingerprint covers keys, sizes and tags, so equal
+fingerprints mean that nothing came, went or changed. Reads names only, never bodies.
 """
 
 import datetime as dt
@@ -20,8 +20,6 @@ from tasks.weeks import Week
 
 FIRST_WEEK = Week(2016, 49)
 """The week of TriMet's first snapshot."""
-
-_LISTS_AT_ONCE = 16
 
 
 class ListedSnapshot(NamedTuple):
@@ -58,7 +56,7 @@ class Listing:
 def list_week(source: Root, week: Week) -> Listing:
     """Every raw snapshot of a week."""
     prefixes = [f"{prefix}{date.isoformat()}" for prefix in PREFIXES for date in week.dates]
-    with ThreadPoolExecutor(_LISTS_AT_ONCE) as threads:
+    with ThreadPoolExecutor(source.lists_at_once) as threads:
         dates = threads.map(lambda prefix: _snapshots_of(source.objects(prefix)), prefixes)
         snapshots = [snapshot for date in dates for snapshot in date]
     snapshots.sort(key=lambda snapshot: (snapshot.time, snapshot.stored.key))
@@ -71,13 +69,13 @@ def weeks_with_snapshots(source: Root, weeks: list[Week]) -> set[Week]:
     Costs one small request for each that has, and one for each stretch of weeks that have not.
     """
     weeks = sorted(weeks)
-    stretch = -(-len(weeks) // _LISTS_AT_ONCE) or 1
+    stretch = -(-len(weeks) // source.lists_at_once) or 1
     stretches = [
         (prefix, weeks[at : at + stretch])
         for prefix in PREFIXES
         for at in range(0, len(weeks), stretch)
     ]
-    with ThreadPoolExecutor(_LISTS_AT_ONCE) as threads:
+    with ThreadPoolExecutor(source.lists_at_once) as threads:
         found = threads.map(lambda one: _weeks_with_snapshots(source, *one), stretches)
         return set().union(*found)
 

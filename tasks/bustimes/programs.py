@@ -1,7 +1,16 @@
 """The programs whose forks do the archive's work; to name one loads nothing of it."""
 
+from dataclasses import replace
+
 from tasks.forks import Program
 from tasks.settings import PROJECT
 
-CONVERTER = Program("tasks.bustimes.converter", "A converter process", PROJECT)
 CHECKER = Program("tasks.bustimes.verify.checker", "A process that reads week files", PROJECT)
+
+_CONVERTER = Program("tasks.bustimes.converter", "A converter process", PROJECT)
+
+
+def converter(source: str) -> Program:
+    """What converts the snapshots at an address: those of S3 come by libcurl."""
+    is_s3 = source.startswith("s3://")
+    return replace(_CONVERTER, ahead=("tasks.storage.gets",)) if is_s3 else _CONVERTER

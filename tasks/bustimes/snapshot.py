@@ -56,7 +56,7 @@ def time_of(key: str) -> dt.datetime | None:
     if match is None:
         return None
     try:
-        return dt.datetime(*(int(group) for group in match.groups()), tzinfo=dt.UTC)  # type: ignore[arg-type, misc]
+        return dt.datetime(*map(int, match.groups()), tzinfo=dt.UTC)  # type: ignore[arg-type, misc]
     except ValueError:  # 31 February, 25 o'clock
         return None
 

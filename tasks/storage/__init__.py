@@ -61,6 +61,8 @@ class Root(Protocol):
     url: str
     keeps_checksums: bool
     """Whether `stored_sha256` can tell; where not, reading an object is cheap."""
+    lists_at_once: int
+    """How many listings at the same time are quicker than one after the other."""
 
     def check_readable(self) -> None:
         """Raises `Problem` unless the root exists and may be listed."""

@@ -11,10 +11,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from tasks.storage import StoredObject
 from tasks.storage.refusal import remedy
-from tasks.storage.transfers import Transfer
+
+if TYPE_CHECKING:  # boto3's answers are read without libcurl
+    from tasks.storage.transfers import Transfer
 
 OBJECT_COMES = (200, 206)
 """The statuses of an answer that is the object, or the part of it that was asked for."""
@@ -65,7 +68,7 @@ class Failure:
     seconds: float = 0.0
 
 
-def failure_of(transfer: Transfer, stored: StoredObject, came: int) -> Failure | None:
+def failure_of(transfer: "Transfer", stored: StoredObject, came: int) -> Failure | None:
     """What went wrong with a GET of an object, of which so many bytes have come in all."""
     if (fault := transfer.fault) is not None:
         kind = Kind.PASSING if fault.may_pass else Kind.REFUSED
@@ -80,7 +83,7 @@ def failure_of(transfer: Transfer, stored: StoredObject, came: int) -> Failure |
     return None
 
 
-def not_of_object(transfer: Transfer, stored: StoredObject) -> Failure | None:
+def not_of_object(transfer: "Transfer", stored: StoredObject) -> Failure | None:
     """What is wrong with the head of an answer whose body would be taken for the object's."""
     if b'"%b"' % stored.etag.encode() in transfer.raw_head:
         return None
@@ -93,21 +96,21 @@ def not_of_object(transfer: Transfer, stored: StoredObject) -> Failure | None:
     return None
 
 
-def damaged(transfer: Transfer, checksum: str) -> Failure:
+def damaged(transfer: "Transfer", checksum: str) -> Failure:
     """For a body that is not what its checksum says."""
     sentence = f"what came does not have the {checksum} that S3 keeps of it"
     return _of_answer(transfer, Kind.PASSING, "wrong checksum", sentence)
 
 
 def _of_answer(
-    transfer: Transfer, kind: Kind, reason: str, sentence: str, error: str = ""
+    transfer: "Transfer", kind: Kind, reason: str, sentence: str, error: str = ""
 ) -> Failure:
     """A failure that S3 itself does not know of."""
     request_id = transfer.headers.get("x-amz-request-id", "")
     return Failure(kind, reason, sentence, transfer.status, "", request_id, error)
 
 
-def _refusal(transfer: Transfer) -> Failure:
+def _refusal(transfer: "Transfer") -> Failure:
     document = transfer.body[:_LONGEST_ERROR_BYTES]
     message = _first(_MESSAGE, document) or transfer.reason
     return refusal_of(transfer.status, _first(_CODE, document), message, transfer.headers)

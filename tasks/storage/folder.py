@@ -28,6 +28,7 @@ class Folder:
     """Objects are the files below `path`; see `tasks.storage.Root` for the verbs."""
 
     keeps_checksums = False
+    lists_at_once = 1  # there is nothing to wait for: threads would only be in each other's way
 
     def __init__(self, path: str) -> None:
         self.path = Path(path).expanduser().absolute()

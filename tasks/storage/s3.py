@@ -52,6 +52,7 @@ class S3Prefix:
     """Objects below ``s3://bucket/prefix``; see `tasks.storage.Root` for the verbs."""
 
     keeps_checksums = True
+    lists_at_once = 16
 
     def __init__(self, url: str, make_client: "Callable[[int], S3Client] | None" = None) -> None:
         """`make_client` is another client than `client_of_process`, such as `hasty_client`."""

@@ -19,7 +19,7 @@ from tasks.bustimes.archive import Archive, convert_week, now
 from tasks.bustimes.graph import under_way
 from tasks.bustimes.graph.week_progress import WeekProgress
 from tasks.bustimes.listing import weeks_with_snapshots
-from tasks.bustimes.programs import CONVERTER
+from tasks.bustimes.programs import converter
 from tasks.bustimes.refusals import TooManyRefused
 from tasks.problem import Problem
 from tasks.progress import say
@@ -191,7 +191,7 @@ class AllWeeks(_WeekRange, _OfArchive, luigi.WrapperTask):
             )
         to_do = sum(not task.complete() for task in tasks)
         if to_do:
-            forks.load(CONVERTER)  # while the first weeks are listed
+            forks.load(converter(archive.source.url))  # while the first weeks are listed
             archive.destination.check_writable()
         progress = under_way.run.count(to_do)
         if gaps:

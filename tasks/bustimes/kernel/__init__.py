@@ -10,6 +10,8 @@ import atexit
 import ctypes
 import functools
 import hashlib
+import mmap
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,7 @@ NO_VEHICLE = 3 << 61
 LONGEST_LINE_END = 56
 """What `Kernel.open` can put in place of a closing brace, in bytes."""
 
+_MOST_BYTES = 1 << 32  # that it can have; they are its addresses from the beginning
 _FIELD_BYTES = 4 * (2 + len(KINDS))
 _END_BYTES = 64  # of a line's end and what is kept with it; how many records have it comes first
 _RECORD_BYTES = 16  # before a record's text; the first eight are its vehicle
@@ -61,6 +64,7 @@ class Kernel:
         memory = exports["memory"]
         assert isinstance(memory, wasmtime.Memory)
         self._memory = memory
+        _ask_for_large_pages(self._pointer(0))
         self._functions = {
             name: function
             for name, function in exports.items()
@@ -191,6 +195,13 @@ class Kernel:
 
     def _read(self, address: int, length: int) -> bytes:
         return ctypes.string_at(self._pointer(address), length)
+
+
+def _ask_for_large_pages(address: int) -> None:
+    """Have the system give a kernel's memory in pages of 2 MB, where there are such."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(_MOST_BYTES), mmap.MADV_HUGEPAGE)
 
 
 @functools.cache
