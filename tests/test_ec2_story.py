@@ -143,18 +143,12 @@ def raw_of_six_weeks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def fleet(
-    cloud: LocalAws,
-    stack_name: str,
-    raw_of_six_weeks: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+def empty_fleet(
+    cloud: LocalAws, stack_name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Fleet:
+    """Without raw snapshots yet."""
     bucket = f"story-{next(_NUMBERS)}"
     cloud.client("s3").create_bucket(Bucket=bucket)
-    root = open_root(f"s3://{bucket}")
-    for path in (raw_of_six_weeks / "raw").iterdir():
-        root.write(f"raw/{path.name}", path.read_bytes())
     cloud.client("s3").put_bucket_versioning(
         Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
     )
@@ -168,6 +162,14 @@ def fleet(
     }.items():
         monkeypatch.setenv(name, value)
     return Fleet(cloud, bucket, tmp_path)  # the bucket goes with the server
+
+
+@pytest.fixture
+def fleet(empty_fleet: Fleet, raw_of_six_weeks: Path) -> Fleet:
+    root = open_root(f"s3://{empty_fleet.bucket}")
+    for path in (raw_of_six_weeks / "raw").iterdir():
+        root.write(f"raw/{path.name}", path.read_bytes())
+    return empty_fleet
 
 
 def of_one_machine(fleet: Fleet) -> dict[str, bytes]:
@@ -454,15 +456,15 @@ Refuse = Callable[[Fleet], str]
     ],
 )
 def test_a_mistake_is_one_clear_message_and_nothing_is_made(
-    fleet: Fleet, environment: dict[str, str], words: str
+    empty_fleet: Fleet, environment: dict[str, str], words: str
 ) -> None:
-    before = fleet.everything()
-    said = fleet.refused("setup", **environment)
+    before = empty_fleet.everything()
+    said = empty_fleet.refused("setup", **environment)
     assert words in said
-    assert fleet.everything() == before
+    assert empty_fleet.everything() == before
 
 
 @pytest.mark.parametrize("weeks", ["2021-W45;reboot", "$(reboot)", "2021-W99"])
-def test_weeks_with_anything_else_in_them_are_refused(fleet: Fleet, weeks: str) -> None:
-    said = fleet.refused("smoke", "--weeks", weeks, "--dry-run")
+def test_weeks_with_anything_else_in_them_are_refused(empty_fleet: Fleet, weeks: str) -> None:
+    said = empty_fleet.refused("smoke", "--weeks", weeks, "--dry-run")
     assert weeks in said or "no week" in said or "make setup" in said
