@@ -244,6 +244,6 @@ def _replaces(archive: Archive, week: Week, refresh: bool) -> str:
     if check.is_fine:
         return ""
     if not check.can_be_converted:
-        say(f"{week} is left as it is: {check.why}.")
+        say(f"{week} is left as it is: {check.why}. make verify says what to do.")
         return ""
     return archive.identity(week)
