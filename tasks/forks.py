@@ -48,7 +48,7 @@ It ends without a word where there is no memory: whoever started it says so.
 _MEMORY = {
     # glibc: one heap for all threads, which keeps what is freed. Hours are of one size, so what one
     # has left serves the next, and memory need not be given back and asked for again all the time.
-    # Pages of 2 MB in place of 4 KB are half the faults, and found sooner.
+    # From glibc 2.35 on: pages of 2 MB in place of 4 KB are half the faults, and found sooner.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),

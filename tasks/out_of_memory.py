@@ -6,6 +6,10 @@ worker see.
 """
 
 import errno
+import resource
+
+from tasks import figures
+from tasks.problem import Problem
 
 REMEDY = (
     "Set processes or workers lower, lift the limit if there is one (ulimit -v), or use a larger "
@@ -20,6 +24,21 @@ _NO_ROOM = (
     "out of memory",
     "Not enough memory",
 )
+
+
+def check_limit(addresses: int) -> None:
+    """Raises `Problem` where a process may not have so many bytes of addresses (ulimit -v).
+
+    To be asked before anything is begun: there is no telling what fails first for want of them, and
+    what Python does then. A thread that cannot even begin is waited for in vain.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if resource.RLIM_INFINITY != limit < addresses:
+        raise Problem(
+            f"There is not enough memory: each process may have {figures.size(limit)} of addresses "
+            f"(ulimit -v), and one that converts wants more than {figures.size(addresses)}, though "
+            "it fills few of them. Lift that limit and run it again."
+        )
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

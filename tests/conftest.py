@@ -193,11 +193,13 @@ def ops() -> Run:
 def luigi() -> Run:
     """The plain ``luigi --module tasks …`` command with a scheduler of its own."""
 
-    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: object, before: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         script = "import sys; from luigi.cmdline import luigi_run; sys.exit(luigi_run())"
         return subprocess.run(
             [
-                *(sys.executable, "-c", script, "--module", "tasks"),
+                *(*before, sys.executable, "-c", script, "--module", "tasks"),
                 *map(str, arguments),
                 *("--local-scheduler", "--log-level", "WARNING"),
             ],

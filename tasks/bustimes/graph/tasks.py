@@ -18,9 +18,11 @@ from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive, convert_week, now
 from tasks.bustimes.graph import under_way
 from tasks.bustimes.graph.week_progress import WeekProgress
+from tasks.bustimes.kernel import ADDRESSES
 from tasks.bustimes.listing import weeks_with_snapshots
 from tasks.bustimes.programs import converter
 from tasks.bustimes.refusals import TooManyRefused
+from tasks.out_of_memory import check_limit
 from tasks.problem import Problem
 from tasks.progress import say
 from tasks.weeks import Week, chosen, ranges
@@ -84,6 +86,7 @@ class WeekTask(_OfArchive):
         processes.end_with(run.scheduling_process)
         chosen([self.week.label], "", "", now(), self.week)  # not in the future
         run.refusals.check(archive.settings.max_errors)
+        check_limit(ADDRESSES)
         started = time.monotonic()
         with WeekProgress(self) as unit:
             result = convert_week(
@@ -177,6 +180,8 @@ class AllWeeks(_WeekRange, _OfArchive, luigi.WrapperTask):
         archive.source.check_readable()
         written = archive.weeks_written()
         missing = [week for week in weeks if week not in written]
+        if missing or self.refresh:
+            check_limit(ADDRESSES)
         found = weeks_with_snapshots(archive.source, missing)
         gaps = [week for week in missing if week not in found]
         tasks = [

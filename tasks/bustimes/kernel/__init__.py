@@ -32,10 +32,15 @@ BEHIND_ALL_NUMBERS = 1 << 62
 NO_VEHICLE = 3 << 61
 """What the kernel orders records by that have no vehicle, or null for it."""
 
+ADDRESSES = 1 << 32
+"""What a kernel's memory takes of a process's addresses from the beginning, in bytes.
+
+It is also the most that it can have.
+"""
+
 LONGEST_LINE_END = 56
 """What `Kernel.open` can put in place of a closing brace, in bytes."""
 
-_MOST_BYTES = 1 << 32  # that it can have; they are its addresses from the beginning
 _FIELD_BYTES = 4 * (2 + len(KINDS))
 _END_BYTES = 64  # of a line's end and what is kept with it; how many records have it comes first
 _RECORD_BYTES = 16  # before a record's text; the first eight are its vehicle
@@ -201,7 +206,7 @@ def _ask_for_large_pages(address: int) -> None:
     """Have the system give a kernel's memory in pages of 2 MB, where there are such."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
-        libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(_MOST_BYTES), mmap.MADV_HUGEPAGE)
+        libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(ADDRESSES), mmap.MADV_HUGEPAGE)
 
 
 @functools.cache
