@@ -97,6 +97,7 @@ class Hypervisor:
             role.name if role else "",
         )
         self.machines[instance.id] = machine
+        instance.has_machine = True
         sizes = [
             self.backends.ec2.get_volume(one.volume_id).size
             for _, one in instance.get_block_device_mapping
@@ -128,6 +129,7 @@ class Hypervisor:
             with self.backends.lock:
                 self.machines.pop(machine.id, None)
                 del self._ending[machine.id]
+                instance.has_machine = False
                 _set_state(instance, "terminated", 48)
             shutil.rmtree(machine.folder / "opt", ignore_errors=True)
 

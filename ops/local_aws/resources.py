@@ -133,8 +133,9 @@ def is_gone(backends: Backends, resource: Any, kind: str) -> bool:
     """Whether nothing is left of a resource that was removed."""
     if kind != GROUP:
         return True
+    # moto calls one terminated at once, and its machine is shutting down from the next moment on.
     return all(
-        one.state == "terminated"
+        one.state == "terminated" and not getattr(one, "has_machine", False)
         for one in backends.instances()
         if getattr(one, "autoscaling_group", None) is resource
     )
