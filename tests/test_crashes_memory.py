@@ -23,7 +23,10 @@ from tests.conftest import Run
 from tests.crashes import world
 from tests.crashes.world import World
 
-LIMITS_MIB = {"1": [50, 188, 4090, 4160, 4230], "2": [120, 188, 4200]}
+LIMITS_MIB = {
+    "1": [50, 100, 160, 188, 200, 1000, 4090, 4160, 4230],
+    "2": [120, 188, 190, 4090, 4200],
+}
 """By how many weeks are converted at once."""
 
 NEVER_ENOUGH_MIB = 4096
