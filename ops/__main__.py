@@ -21,7 +21,7 @@ from ops import beginning
 from ops import place as places
 from tasks import forks, run_log
 from tasks.bustimes.programs import converter
-from tasks.out_of_memory import SENTENCE, is_out_of_memory
+from tasks.out_of_memory import SENTENCE, check_limit, is_out_of_memory
 from tasks.problem import Problem
 from tasks.progress import RunProgress, in_terminal, log_to, say
 from tasks.settings import load, load_local
@@ -456,6 +456,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _stop_when_asked()
     try:
+        check_limit()
         _add_the_current_week(options)
         if options.on == "ec2":
             from ops.ec2 import commands

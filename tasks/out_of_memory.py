@@ -26,17 +26,25 @@ _NO_ROOM = (
 )
 
 
-def check_limit(addresses: int) -> None:
+ADDRESSES = 2 << 30
+"""What a process of ours wants, though it fills few of them: 1 to 1.6 GB for libraries and threads.
+
+Linux, glibc 2.36, two cores; other systems take less for a thread.
+"""
+
+
+def check_limit(addresses: int = ADDRESSES, of: str = "a command") -> None:
     """Raises `Problem` where a process may not have so many bytes of addresses (ulimit -v).
 
     To be asked before anything is begun: there is no telling what fails first for want of them, and
-    what Python does then. A thread that cannot even begin is waited for in vain.
+    what Python does then. A thread that cannot even begin is waited for in vain, and a library that
+    is loaded may end the process.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if resource.RLIM_INFINITY != limit < addresses:
         raise Problem(
             f"There is not enough memory: each process may have {figures.size(limit)} of addresses "
-            f"(ulimit -v), and one that converts wants more than {figures.size(addresses)}, though "
+            f"(ulimit -v), and {of} wants more than {figures.size(addresses)}, though "
             "it fills few of them. Lift that limit and run it again."
         )
 

@@ -86,7 +86,7 @@ class WeekTask(_OfArchive):
         processes.end_with(run.scheduling_process)
         chosen([self.week.label], "", "", now(), self.week)  # not in the future
         run.refusals.check(archive.settings.max_errors)
-        check_limit(ADDRESSES)
+        check_limit(ADDRESSES, "one that converts")
         started = time.monotonic()
         with WeekProgress(self) as unit:
             result = convert_week(
@@ -181,7 +181,7 @@ class AllWeeks(_WeekRange, _OfArchive, luigi.WrapperTask):
         written = archive.weeks_written()
         missing = [week for week in weeks if week not in written]
         if missing or self.refresh:
-            check_limit(ADDRESSES)
+            check_limit(ADDRESSES, "one that converts")
         found = weeks_with_snapshots(archive.source, missing)
         gaps = [week for week in missing if week not in found]
         tasks = [
