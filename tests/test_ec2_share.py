@@ -329,11 +329,18 @@ def work(stage: Stage, script: str) -> Work:
     return started
 
 
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended, though nobody may have taken notice of that yet."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    return True
+def wait_until_gone(pid: int) -> None:
+    """Until a process has ended, though nobody may have taken notice of that yet.
+
+    The system takes its files, and with them its lock, a moment earlier.
+    """
+
+    def is_gone() -> bool:
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        return True
+
+    wait_until(is_gone, lambda: f"{pid} is still there")
 
 
 def test_a_process_that_does_not_end_when_asked_is_killed(
@@ -360,7 +367,7 @@ def test_a_process_has_ended_when_what_it_has_forked_is_gone_too(stage: Stage) -
     started = work(stage, _FORK.format(parent="sys.exit(3)"))
     wait_until(lambda: started.poll() is not None, lambda: "still there")
     assert started.poll() == 3
-    assert is_gone(int(stage.printed[0]))
+    wait_until_gone(int(stage.printed[0]))
     stage.place.start(RUN, "full").kill()
 
 
@@ -373,5 +380,5 @@ def test_what_a_killed_member_has_left_is_ended(
     started = work(stage, _FORK.format(parent="time.sleep(99)"))
     assert end_leftover(lock)
     assert not end_leftover(lock)
-    assert started.poll() is not None
-    assert is_gone(int(stage.printed[0]))
+    wait_until(lambda: started.poll() is not None, lambda: "still there")
+    wait_until_gone(int(stage.printed[0]))
