@@ -139,7 +139,6 @@ def test_newer_code_takes_the_place_of_older(crew: Crew, term: str) -> None:
     said = crew.join(BUSTIMES_LEAVE_SECONDS="1" if term == STUBBORN else "60")
     assert "The member with the code aaaa is asked to end." in said
     assert ("so it is killed" in said) == (term == STUBBORN)
-    assert is_gone(old)
-    assert is_gone(keeper)
+    wait_until(lambda: is_gone(old) and is_gone(keeper), lambda: "still there")
     assert crew.wait_for(2)[1] == "bbbb"
     assert len(crew.members()) == 2
