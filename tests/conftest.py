@@ -1,5 +1,6 @@
 """What tests share: a real S3 server, synthetic snapshots, and the commands as people run them."""
 
+import functools
 import os
 import shutil
 import socket
@@ -8,8 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 from hypothesis import settings
 
@@ -17,6 +21,7 @@ from ops import embedded_s3
 from tasks.bustimes import archive as archive_module
 from tasks.bustimes import synthetic
 from tasks.storage import s3_clients
+from tasks.storage.aws_models import load_quickly
 from tasks.weeks import Week
 
 pytest_plugins = [  # for the fixtures in them; what others import comes first
@@ -79,7 +84,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOCAL_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("BUSTIMES_SPOOL", str(tmp_path / "spool"))
     monkeypatch.setenv("LUIGI_CONFIG_PATH", str(PROJECT / "luigi.cfg"))
+    monkeypatch.setattr(s3_clients, "load_quickly", _load_once)
     forget()
+
+
+def _load_once(session: botocore.session.Session) -> None:
+    """Descriptions of AWS's services, of which each test would read 1.5 MB for its own clients."""
+    session.register_component("data_loader", _loader())
+
+
+@functools.cache
+def _loader() -> botocore.loaders.Loader:
+    session = botocore.session.get_session()
+    load_quickly(session)
+    return session.get_component("data_loader")
 
 
 def forget() -> None:
@@ -107,19 +125,26 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     service.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_resource(s3_server: str) -> Any:
+    """boto3's own way to that server; to make one takes longer than most tests."""
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    return boto3.resource("s3", region_name="us-east-1", endpoint_url=s3_server, **keys)
+
+
 @pytest.fixture
-def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+def bucket(
+    s3_server: str, s3_resource: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[str]:
     """The address of an empty bucket of the test's own, with the environment to reach it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     forget()
-    name = f"test-{abs(hash(tmp_path)) % 10**12}"
-    client = boto3.client("s3", region_name="us-east-1")
-    client.create_bucket(Bucket=name)
-    yield f"s3://{name}"
-    bucket = boto3.resource("s3", region_name="us-east-1").Bucket(name)
+    bucket = s3_resource.Bucket(f"test-{abs(hash(tmp_path)) % 10**12}")
+    bucket.create()
+    yield f"s3://{bucket.name}"
     bucket.objects.all().delete()
     bucket.delete()
 

@@ -13,6 +13,8 @@ from tasks.storage import Overtaken, Root, open_root
 from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.checksum import PART_BYTES, RunningChecksum
 from tasks.storage.s3 import S3Prefix
+from tasks.storage.s3_clients import client_of_process
+from tests.conftest import forget
 
 
 @pytest.fixture(params=["folder", "bucket", "prefix"])
@@ -154,6 +156,48 @@ def test_addresses_that_mean_nothing_are_refused() -> None:
     for address in ("", "s3://", "ftp://host/x", "https://bucket.s3.amazonaws.com"):
         with pytest.raises(Problem):
             open_root(address)
+
+
+_OTHER = "http://127.0.0.1:5555"
+
+
+@pytest.mark.parametrize(
+    ("environment", "profile", "url"),
+    [
+        ({}, "", "https://bucket.s3.amazonaws.com/key"),
+        ({"AWS_ENDPOINT_URL": _OTHER}, "", f"{_OTHER}/bucket/key"),
+        ({"AWS_ENDPOINT_URL_S3": _OTHER}, "", f"{_OTHER}/bucket/key"),
+        ({}, f"endpoint_url = {_OTHER}", f"{_OTHER}/bucket/key"),
+        (
+            {"AWS_ENDPOINT_URL_S3": _OTHER, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
+            "",
+            "https://bucket.s3.amazonaws.com/key",
+        ),
+        (
+            {"AWS_ENDPOINT_URL_S3": "https://s3.eu-west-1.amazonaws.com"},
+            "",
+            "https://s3.eu-west-1.amazonaws.com/bucket/key",
+        ),
+    ],
+    ids=["AWS", "any", "S3", "profile", "ignored", "AWS's own"],
+)
+def test_objects_are_asked_for_where_the_settings_say(
+    environment: dict[str, str],
+    profile: str,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bucket of AWS has a host name of its own, which other S3s rarely know of."""
+    (tmp_path / "no-aws-config").write_text(f"[default]\nregion = eu-west-1\n{profile}\n")
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    for name, value in (keys | environment).items():
+        monkeypatch.setenv(name, value)
+    forget()
+    client = client_of_process(os.getpid())
+    asked = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "key"})
+    assert asked.partition("?")[0] == url
+    forget()
 
 
 def test_credentials_never_show(bucket: str) -> None:

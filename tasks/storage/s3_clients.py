@@ -101,24 +101,10 @@ def session_of_process(_pid: int) -> botocore.session.Session:
 def _make_client(patience: Patience) -> "S3Client":
     with explained("S3 cannot be reached"):
         session = session_of_process(os.getpid())
-        endpoint = _endpoint_override(session)
-        config = Config(
-            retries={"mode": "standard", "total_max_attempts": 1},  # `Attempts` makes the others
-            connect_timeout=patience.connect,
-            read_timeout=patience.stall,
-            max_pool_connections=32,
-            s3={"addressing_style": "path"} if endpoint else None,
-        )
-        region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
-        region = region or "us-east-1"
-        try:
-            client: S3Client = session.create_client(  # type: ignore[assignment]
-                "s3", region_name=region, config=config
-            )
-        except aws.InvalidRegionError:
-            raise Problem(
-                f"{region!r} is no region of AWS: correct AWS_REGION, such as us-east-1."
-            ) from None
+        seems_aws = not any(map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")))
+        client = _created(session, patience, is_aws=seems_aws)
+        if _is_aws(client) != seems_aws:  # a profile knows better
+            client = _created(session, patience, is_aws=not seems_aws)
         list_quickly(client)
         read_refusals(client)
         _attempts[client] = Attempts(patience, renew_credentials)
@@ -126,10 +112,25 @@ def _make_client(patience: Patience) -> "S3Client":
         return client
 
 
-def _endpoint_override(session: botocore.session.Session) -> str | None:
-    """The endpoint that the environment or the profile names in place of AWS's own."""
+def _created(session: botocore.session.Session, patience: Patience, is_aws: bool) -> "S3Client":
+    """boto3's client: buckets of AWS have host names of their own, those of other S3s rarely."""
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 1},  # `Attempts` makes the others
+        connect_timeout=patience.connect,
+        read_timeout=patience.stall,
+        max_pool_connections=32,
+        s3=None if is_aws else {"addressing_style": "path"},
+    )
+    region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
+    region = region or "us-east-1"
     try:
-        url = session.create_client("s3", region_name="us-east-1").meta.endpoint_url
+        return session.create_client(  # type: ignore[return-value]
+            "s3", region_name=region, config=config
+        )
+    except aws.InvalidRegionError:
+        raise Problem(
+            f"{region!r} is no region of AWS: correct AWS_REGION, such as us-east-1."
+        ) from None
     except ValueError as error:
         if is_out_of_memory(error):
             raise
@@ -137,7 +138,10 @@ def _endpoint_override(session: botocore.session.Session) -> str | None:
             f"{error}. Correct AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL): it looks like "
             "http://127.0.0.1:5555. For AWS itself, unset it."
         ) from None
-    return unless_aws(url)
+
+
+def _is_aws(client: "S3Client") -> bool:
+    return unless_aws(client.meta.endpoint_url) is None
 
 
 def unless_aws(url: str) -> str | None:
