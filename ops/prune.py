@@ -127,12 +127,14 @@ def candidates_of(archive: Archive, weeks: list[Week], bar: Bar) -> list[Candida
 def _done(pruned: dict[Week, Pruned]) -> Iterator[str]:
     objects = sum(one.objects for one in pruned.values())
     size = sum(one.bytes for one in pruned.values())
-    if pruned:
+    if deleted := [week for week, one in pruned.items() if one.objects]:
         yield (
             f"Deleted {figures.count(objects, 'raw snapshot')}, {figures.size(size)}, of "
-            f"{ranges(list(pruned))}: that saves {_saved(size)}. The week files stand for them: "
+            f"{ranges(deleted)}: that saves {_saved(size)}. The week files stand for them: "
             "make verify goes on checking those, and make restore gives the snapshots back."
         )
+    if gone := [week for week, one in pruned.items() if not one.objects and not one.late]:
+        yield f"Of {ranges(gone)} nothing was left to delete: another make prune has done it."
     for week, one in pruned.items():
         if one.late:
             count = figures.count(one.late, "raw snapshot")

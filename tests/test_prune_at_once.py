@@ -29,15 +29,16 @@ def etags(archive: Archive) -> dict[str, str]:
 
 
 MOMENTS = {
-    "before the record": (20, ("PUT", r"/_pruned/", 0), 1),
-    "between two batches": (260, ("POST", r"\?delete", 1), 0),
-    "before it is said to be done": (20, ("PUT", r"/_pruned/", 1), 0),
+    "before the record": (20, ("PUT", r"/_pruned/", 0), 1, 20),
+    "between two batches": (260, ("POST", r"\?delete", 1), 0, 10),
+    "before it is said to be done": (20, ("PUT", r"/_pruned/", 1), 0, 0),
 }
-"""How many snapshots (250 are deleted by one request), what is held, how the first one ends."""
+"""How many snapshots (250 are deleted by one request), what is held, how the first one ends, and
+how many the second one deletes."""
 
 
 @pytest.mark.parametrize(
-    ("proven", "held", "code"), MOMENTS.values(), ids=MOMENTS, indirect=["proven"]
+    ("proven", "held", "code", "of_second"), MOMENTS.values(), ids=MOMENTS, indirect=["proven"]
 )
 def test_two_and_a_verify_leave_what_one_leaves(
     proven: Proven,
@@ -46,6 +47,7 @@ def test_two_and_a_verify_leave_what_one_leaves(
     tmp_path: Path,
     held: tuple[str, str, int],
     code: int,
+    of_second: int,
 ) -> None:
     place, archive = proven
     kept = etags(archive)
@@ -66,6 +68,10 @@ def test_two_and_a_verify_leave_what_one_leaves(
     assert codes == {"second": 0, "verify": 0, "first": code}, said
     if code:
         assert "was written by somebody else meanwhile" in first.said()
+    if of_second:
+        assert f"Deleted {of_second} raw snapshots, " in second.said()
+    else:
+        assert f"Of {WEEK} nothing was left to delete" in second.said()
     assert list(archive.source.objects("raw/")) == []
     there = etags(archive)
     assert there.pop(RECORD)
@@ -74,3 +80,22 @@ def test_two_and_a_verify_leave_what_one_leaves(
     archive.list_again()
     [found] = verify(archive, [WEEK], True).checks
     assert (found.state, found.details) == ("pruned", ())
+
+
+@pytest.mark.parametrize("proven", [3], indirect=True)
+def test_what_is_deleted_while_verify_is_about_to_read_it_is_no_fault(
+    proven: Proven, start: Start, gate: Gate
+) -> None:
+    place, _ = proven
+    bucket = place.source.removeprefix("s3://")
+    hold = gate.hold("GET", rf"/{bucket}/raw/[^?]+$")
+    verifying = start(place, "verify", "--weeks", WEEK)
+    hold.wait()
+    pruning = start(
+        place, "prune", "--weeks", WEEK, "--confirm", bucket, BUSTIMES_ALLOW_PRUNE="true"
+    )
+    assert pruning.wait() == 0, pruning.said()
+    hold.release()
+    assert verifying.wait() == 0, verifying.said()
+    assert "pruned" in verifying.said()
+    assert "Complete and correct." in verifying.said()

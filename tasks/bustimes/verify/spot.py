@@ -8,12 +8,14 @@ from collections.abc import Iterator
 
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive
-from tasks.bustimes.listing import list_week
+from tasks.bustimes.listing import Listing, list_week
+from tasks.bustimes.manifest import Manifest
 from tasks.bustimes.verify.checker import check_hour
 from tasks.bustimes.verify.deep import WeekRead
 from tasks.bustimes.verify.states import GOOD, PARTIAL, WeekCheck
-from tasks.bustimes.verify.surface import damaged_inside
+from tasks.bustimes.verify.surface import check_week, damaged_inside
 from tasks.bustimes.verify.week_reader import job_of, readable_by_hour, refused_otherwise
+from tasks.problem import Problem
 
 
 def spot_check(
@@ -27,11 +29,27 @@ def spot_check(
 
 
 def _compare_one(archive: Archive, check: WeekCheck, choice: random.Random) -> WeekRead:
-    manifest = check.manifest
-    assert manifest is not None
+    """What is said of a week whose snapshots come or go this very moment is what is there now."""
+    assert check.manifest is not None
     listing = list_week(archive.source, check.week)
-    if listing.fingerprint != manifest.listing_sha256:
-        return WeekRead(check, 0, 0)  # something came this very moment
+    if listing.fingerprint == check.manifest.listing_sha256:
+        try:
+            return _compare(archive, check, check.manifest, listing, choice)
+        except Problem:
+            listing = list_week(archive.source, check.week)
+            if listing.fingerprint == check.manifest.listing_sha256:
+                raise
+    archive.list_again()
+    return WeekRead(check_week(archive, check.week, listing=listing), 0, 0)
+
+
+def _compare(
+    archive: Archive,
+    check: WeekCheck,
+    manifest: Manifest,
+    listing: Listing,
+    choice: random.Random,
+) -> WeekRead:
     snapshot = choice.choice(listing.snapshots)
     key = snapshot.stored.key
     faults = list(refused_otherwise(archive, manifest, {key}))
