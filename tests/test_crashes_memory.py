@@ -159,3 +159,7 @@ def test_plain_luigi_says_of_a_limit_that_no_converter_can_work_within(
     assert luigi(*task, "2021-W45", **places).returncode == 0
     ran = luigi("AllWeeks", "--weeks", "2021-W45", before=limited, **places)
     assert ran.returncode == 0, "what is done needs no converter"
+    limited = ("sh", "-c", 'ulimit -v 500000; exec "$@"', "sh")
+    ran = luigi("Verify", "--weeks", "2021-W45", before=limited, **places)
+    assert ran.returncode != 0
+    assert "(ulimit -v), and a command wants more than 2.1 GB" in ran.stderr + ran.stdout

@@ -224,6 +224,7 @@ class Verify(_WeekRange, _OfArchive):
     def run(self) -> None:
         from tasks.bustimes.verify import verify  # loads what converters need, too
 
+        check_limit()
         report = verify(Archive.open(), self.chosen_weeks(), self.deep, share=self.share)
         for line in report.lines():
             print(line, flush=True)
