@@ -149,14 +149,14 @@ def test_the_page_shows_how_far_a_week_is_and_keeps_it_when_the_run_is_over(
 
     browser.open(f"{frozen_run.page}#tab=workers")
     wait_for(lambda: f"week={WEEK}" in browser.text("#workerList"))
-    assert browser.text("#workerList .taskProgressBar") == f"{percent}%"
+    wait_for(lambda: browser.text("#workerList .taskProgressBar") == f"{percent}%")
 
     browser.open(frozen_run.page)
     wait_for(lambda: week_row(browser, "RUNNING"))
     browser.click("#taskTable .statusMessage")
     wait_for(lambda: sentence in browser.text("#statusMessageModal pre"))
     assert standing in browser.text("#statusMessageModal pre")
-    assert f"{percent}%" in browser.text("#statusMessageModal .progress-bar")
+    wait_for(lambda: f"{percent}%" in browser.text("#statusMessageModal .progress-bar"))
 
     frozen_run.thaw()
     assert frozen_run.wait() == 0, frozen_run.output
@@ -166,7 +166,7 @@ def test_the_page_shows_how_far_a_week_is_and_keeps_it_when_the_run_is_over(
     wait_for(lambda: f"{WEEK} converted in " in browser.text("#statusMessageModal pre"))
     said = browser.text("#statusMessageModal pre")
     assert re.search(r"\n1,008 snapshots, [\d,]+ records, .+ -> .+ \([\d.]+ to 1\)$", said)
-    assert "100%" in browser.text("#statusMessageModal .progress-bar")
+    wait_for(lambda: "100%" in browser.text("#statusMessageModal .progress-bar"))
 
 
 def test_status_says_how_far_a_run_is(frozen_run: RealRun, ops: Run) -> None:
