@@ -26,15 +26,18 @@ _NO_ROOM = (
 )
 
 
-ADDRESSES = 2 << 30
-"""What a process of ours wants, though it fills few of them: 1 to 1.6 GB for libraries and threads.
+OF_A_COMMAND = 2 << 30
+"""Addresses that any process of ours may want, in bytes, though it fills few of them.
 
-Linux, glibc 2.36, two cores; other systems take less for a thread.
+Libraries and threads take most: with 0.8 GB verify found no room for a thread, with 1.6 GB all
+commands did their work (Linux, glibc 2.36).
 """
 
 
-def check_limit(addresses: int = ADDRESSES, of: str = "a command") -> None:
+def check_limit(addresses: int = OF_A_COMMAND, of: str = "a command") -> None:
     """Raises `Problem` where a process may not have so many bytes of addresses (ulimit -v).
+
+    `of` is what wants them, for the sentence.
 
     To be asked before anything is begun: there is no telling what fails first for want of them, and
     what Python does then. A thread that cannot even begin is waited for in vain, and a library that

@@ -129,7 +129,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize(
     ("command", "mib"),
-    [*((command, 188) for command in COMMANDS), (["verify"], 40), (["verify"], 2047)],
+    [*((command, 188) for command in COMMANDS), (["verify"], 100), (["verify"], 2047)],
     ids=lambda value: value[0] if isinstance(value, list) else f"{value} MiB",
 )
 def test_every_command_says_of_a_limit_that_it_cannot_work_within(
