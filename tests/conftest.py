@@ -239,6 +239,21 @@ def luigi() -> Run:
     return run
 
 
+@pytest.fixture
+def shellcheck() -> Callable[..., str]:
+    """What shellcheck has to say of scripts."""
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is missing: install the Debian package shellcheck")
+
+    def check(*scripts: Path) -> str:
+        command = ["shellcheck", *map(str, scripts)]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert found.returncode in (0, 1), found.stderr  # 1 is for complaints
+        return found.stdout
+
+    return check
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what tests have measured."""
     for report in terminalreporter.getreports("passed"):

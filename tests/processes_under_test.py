@@ -50,6 +50,16 @@ def wait_until(condition: Callable[[], object], what: Callable[[], str]) -> None
         time.sleep(0.005)
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, though nobody may have taken notice of that yet.
+
+    The system takes its files, and with them its locks, a moment before.
+    """
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    return True
+
+
 class Process:
     """``python -m ops …`` in a session of its own, as in a terminal, its words in a file."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.ec2_machine import SCRIPTS, Instance, new_instance
-from tests.processes_under_test import wait_until
+from tests.processes_under_test import is_gone, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts are for Linux")
 
@@ -81,13 +81,6 @@ class Crew:
     def end(self) -> None:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             os.killpg(self.keeper(), signal.SIGKILL)
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except FileNotFoundError:
-        return True
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ The process is a script here that stands for `python -m ops`, since it is to fai
 the real one does what is expected of it, test_ec2_member says.
 """
 
-import contextlib
 import itertools
 import json
 import os
@@ -26,7 +25,7 @@ from ops.ec2.work import Work, end_leftover
 from tasks.settings import load
 from tests.conftest import free_port
 from tests.ec2_members import wait_until
-from tests.processes_under_test import WEEK
+from tests.processes_under_test import WEEK, is_gone
 
 RUN = Run("run-1", "running", weeks=WEEK.label, first="2021-W01", workers=3, refresh=True)
 
@@ -329,20 +328,6 @@ def work(stage: Stage, script: str) -> Work:
     return started
 
 
-def wait_until_gone(pid: int) -> None:
-    """Until a process has ended, though nobody may have taken notice of that yet.
-
-    The system takes its files, and with them its lock, a moment earlier.
-    """
-
-    def is_gone() -> bool:
-        with contextlib.suppress(OSError):
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-        return True
-
-    wait_until(is_gone, lambda: f"{pid} is still there")
-
-
 def test_a_process_that_does_not_end_when_asked_is_killed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,7 +352,7 @@ def test_a_process_has_ended_when_what_it_has_forked_is_gone_too(stage: Stage) -
     started = work(stage, _FORK.format(parent="sys.exit(3)"))
     wait_until(lambda: started.poll() is not None, lambda: "still there")
     assert started.poll() == 3
-    wait_until_gone(int(stage.printed[0]))
+    wait_until(lambda: is_gone(int(stage.printed[0])), lambda: "still there")
     stage.place.start(RUN, "full").kill()
 
 
@@ -381,4 +366,4 @@ def test_what_a_killed_member_has_left_is_ended(
     assert end_leftover(lock)
     assert not end_leftover(lock)
     wait_until(lambda: started.poll() is not None, lambda: "still there")
-    wait_until_gone(int(stage.printed[0]))
+    wait_until(lambda: is_gone(int(stage.printed[0])), lambda: "still there")

@@ -25,7 +25,7 @@ from tasks.bustimes import synthetic
 from tasks.bustimes.snapshot import key_of
 from tasks.weeks import Week
 from tests.conftest import PROJECT, free_port
-from tests.processes_under_test import Process
+from tests.processes_under_test import Process, is_gone
 
 WEEKS = [Week(2018, 25), Week(2021, 45), Week(2021, 46)]
 LABELS = ",".join(map(str, WEEKS))
@@ -169,8 +169,7 @@ class World:
         """The process number of the luigid that a run has started, if it is there."""
         with contextlib.suppress(OSError, ValueError):
             pid = int(json.loads((self.state / "luigid/luigid.pid").read_text())["pid"])
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-            return [pid] if state not in "ZX" else []
+            return [] if is_gone(pid) else [pid]
         return []
 
     def objects(self) -> dict[str, str]:
