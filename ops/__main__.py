@@ -100,9 +100,13 @@ def restore(options: argparse.Namespace) -> int:
     total = 1 if options.snapshot else snapshots_to_restore(archive, week)
     with _bar(total=total, desc="restore", unit="snapshot") as bar:
         back = write_back(archive, week, to, options.snapshot, bar.update)
+    written = back.snapshots - back.were_there
+    done = f"written to {to.url}"
+    if back.were_there:
+        done = f"in {to.url}: {written:,} written, {back.were_there:,} were there already"
     print(
         f"{week}: {figures.count(back.snapshots, 'snapshot')} with "
-        f"{figures.count(back.records, 'record')}, {figures.size(back.bytes)}, written to {to.url}."
+        f"{figures.count(back.records, 'record')}, {figures.size(back.bytes)}, {done}."
     )
     if back.refused:
         print(f"{figures.count(back.refused, 'snapshot')} that had been refused came back as kept.")

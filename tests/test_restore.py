@@ -2,7 +2,10 @@
 
 import datetime as dt
 import json
+import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,12 @@ def archive(request: pytest.FixtureRequest, heap: Path, tmp_path: Path) -> Archi
 
 def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json"))
+
+
+def as_it_lies(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder below, by its number and the time of its last change of any kind."""
+    paths = {path: path.stat() for path in folder.rglob("*")}
+    return {str(path): (status.st_ino, status.st_ctime_ns) for path, status in paths.items()}
 
 
 def refused_of(archive: Archive) -> set[str]:
@@ -98,7 +107,10 @@ def test_restoring_twice_is_as_good_as_once_but_nothing_else_is_overwritten(
     archive: Archive, tmp_path: Path
 ) -> None:
     first = back(archive, tmp_path / "back")
-    assert back(archive, tmp_path / "back") == first
+    assert first.were_there == 0
+    before = as_it_lies(tmp_path / "back")
+    assert back(archive, tmp_path / "back") == replace(first, were_there=first.snapshots)
+    assert as_it_lies(tmp_path / "back") == before
     (tmp_path / "back" / AT_ROOT).write_bytes(b"mine")
     (tmp_path / "back" / EMPTY).unlink()
     with pytest.raises(Problem, match=r"is there already and is something else; .* All others are"):
@@ -219,3 +231,42 @@ def test_hours_and_fields_and_vehicles_are_in_the_manifest(archive: Archive, hea
     assert manifest.conversion is not None
     assert manifest.conversion.seconds > 0
     assert dt.datetime.fromisoformat(manifest.first_snapshot).tzinfo is not None
+
+
+def test_nothing_is_written_through_a_link_at_the_place_or_below_it(
+    archive: Archive, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for leads_to in (elsewhere, tmp_path / "back", tmp_path / "nowhere", tmp_path / "back/raw"):
+        elsewhere.mkdir(exist_ok=True)
+        (tmp_path / "back").mkdir()
+        (tmp_path / "back/raw").symlink_to(leads_to)
+        with pytest.raises(Problem, match=r"back/raw (is a link, and nothing is written|cannot)"):
+            back(archive, tmp_path / "back")
+        assert list(elsewhere.iterdir()) == []
+        assert {path.name for path in (tmp_path / "back").iterdir()} <= {"raw", AT_ROOT}
+        assert not (tmp_path / "nowhere").exists()
+        shutil.rmtree(tmp_path / "back")
+    (tmp_path / "back").symlink_to(elsewhere)  # which was named, and may be one
+    back(archive, tmp_path / "back")
+    assert len(names(elsewhere)) == manifest_of(archive).snapshots
+
+
+@pytest.mark.parametrize("kind", ["link to nowhere", "link to itself", "pipe", "folder"])
+def test_what_is_no_file_is_in_the_way_as_well_and_is_left(
+    archive: Archive, tmp_path: Path, kind: str
+) -> None:
+    place = tmp_path / "back" / EMPTY
+    place.parent.mkdir(parents=True)
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(place if kind == "link to itself" else tmp_path / "nowhere")
+    before = place.lstat()
+    with pytest.raises(Problem, match=rf"{EMPTY} is there already and is something else; "):
+        back(archive, tmp_path / "back")
+    assert (place.lstat().st_ino, place.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert len(list((tmp_path / "back").rglob("*.json"))) == manifest_of(archive).snapshots
+    assert not (tmp_path / "nowhere").exists()

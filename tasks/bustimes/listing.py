@@ -53,12 +53,18 @@ class Listing:
         return [list(hour) for _, hour in hours]
 
 
+def entries_of_week(root: Root, week: Week) -> list[StoredObject]:
+    """All that lies where a week's raw snapshots do, whatever it is."""
+    prefixes = [f"{prefix}{date.isoformat()}" for prefix in PREFIXES for date in week.dates]
+    with ThreadPoolExecutor(root.lists_at_once) as threads:
+        dates = threads.map(lambda prefix: list(root.entries(prefix)), prefixes)
+        return [one for date in dates for one in date]
+
+
 def list_week(source: Root, week: Week) -> Listing:
     """Every raw snapshot of a week."""
-    prefixes = [f"{prefix}{date.isoformat()}" for prefix in PREFIXES for date in week.dates]
-    with ThreadPoolExecutor(source.lists_at_once) as threads:
-        dates = threads.map(lambda prefix: _snapshots_of(source.objects(prefix)), prefixes)
-        snapshots = [snapshot for date in dates for snapshot in date]
+    entries = entries_of_week(source, week)
+    snapshots = _snapshots_of(one for one in entries if not one.no_file)
     snapshots.sort(key=lambda snapshot: (snapshot.time, snapshot.stored.key))
     return Listing(week, snapshots)
 

@@ -2,9 +2,10 @@
 
 Each snapshot is written under its own raw name as a JSON list of exactly the records that its
 original held, in the archive's order; an empty one is an empty list; one that was refused comes
-back byte for byte. Converting what was restored gives the same week file again. Nothing that is in
-the way is overwritten: what is there already must be the same, or the original itself, as where a
-deletion was broken off. Reads the archive, never the raw side.
+back byte for byte. Converting what was restored gives the same week file again. The place is listed
+first: what is there already must be the same, or the original itself, as where a deletion was
+broken off, and is left alone; nothing that is in the way is overwritten. Reads the archive, never
+the raw side.
 """
 
 import datetime as dt
@@ -13,17 +14,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 
 from tasks.bustimes import inventory
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.hour import line_end
 from tasks.bustimes.inventory import Entry
+from tasks.bustimes.listing import entries_of_week
 from tasks.bustimes.manifest import HourOfFile, Manifest
-from tasks.bustimes.snapshot import key_of, time_of
+from tasks.bustimes.snapshot import PREFIXES, key_of, time_of
 from tasks.compression import gunzip
 from tasks.problem import Problem
-from tasks.storage import Overtaken, Root
+from tasks.storage import Overtaken, Root, StoredObject
 from tasks.weeks import Week
 
 _WRITES_AT_ONCE = 16
@@ -33,7 +36,11 @@ _ONLY_TIME_BEGINS = b'{"snapshot_time":"'
 
 @dataclass(frozen=True)
 class Restored:
-    """What was written: `merged` counts snapshots that came back inside one of the same second."""
+    """What the place has now.
+
+    `merged` counts snapshots that came back inside one of the same second, and `were_there` those
+    that were there already, and to which nothing was done.
+    """
 
     snapshots: int
     records: int
@@ -42,6 +49,7 @@ class Restored:
     merged: int
     knows_names: bool
     """Whether the week has an inventory; without, empty snapshots are not known."""
+    were_there: int = 0
 
 
 def restore(
@@ -67,22 +75,25 @@ def restore(
         )
     entries = _entries(archive, week, manifest)
     wanted = _wanted(only, week, entries) if only else None
-    records = size = refused = merged = written = 0
+    records = size = refused = merged = restored = were_there = 0
     in_the_way: list[str] = []
     to.check_writable()
+    for prefix in PREFIXES:
+        to.remove_leftovers(prefix)
+    there = {one.key: one for one in entries_of_week(to, week)}
     with ThreadPoolExecutor(_WRITES_AT_ONCE) as threads:
         for hour in manifest.hours:
             if wanted is not None and hour.hour != wanted.strftime(manifests.HOUR_FORMAT):
                 continue
             bodies = list(_bodies(archive, manifest, hour, entries))
             chosen = [one for one in bodies if wanted is None or time_of(one.key) == wanted]
-            for body, is_there in zip(
-                chosen, threads.map(lambda one: _is_written(to, one), chosen), strict=True
-            ):
+            outcomes = threads.map(lambda one: _put_back(to, one, there.get(one.key)), chosen)
+            for body, outcome in zip(chosen, outcomes, strict=True):
                 on_snapshot(1)
-                if not is_there:
+                were_there += outcome is _Outcome.WAS_THERE
+                if outcome is _Outcome.IN_THE_WAY:
                     in_the_way.append(body.key)
-            written += len(chosen)
+            restored += len(chosen)
             records += sum(one.records for one in chosen)
             size += sum(len(one.data) for one in chosen)
             refused += sum(one.is_refused for one in chosen)
@@ -94,7 +105,8 @@ def restore(
             "overwritten. All others are written. What would have been there comes to an empty "
             f"place: make restore WEEK={week} TO=folder."
         )
-    return Restored(written, records, size, refused, merged, knows_names=entries is not None)
+    knows_names = entries is not None
+    return Restored(restored, records, size, refused, merged, knows_names, were_there)
 
 
 def snapshots_to_restore(archive: Archive, week: Week) -> int:
@@ -224,13 +236,23 @@ def _list_of(records: list[bytes]) -> bytes:
     return b"[" + b",".join(records) + b"]"
 
 
-def _is_written(to: Root, body: _Body) -> bool:
-    """Write a snapshot, or find it or its original there; False where something else is."""
-    try:
-        to.write(body.key, body.data, expected_etag="")
-    except Overtaken:
-        there = to.find(body.key)
-        if there is None or body.original is None:
-            return False
-        return (there.size, there.etag) == (body.original.size, body.original.etag)
-    return True
+class _Outcome(Enum):
+    WRITTEN = "there was nothing of its name"
+    WAS_THERE = "it, or its original, was there already"
+    IN_THE_WAY = "something else has its name"
+
+
+def _put_back(to: Root, body: _Body, there: StoredObject | None) -> _Outcome:
+    """Write a snapshot where there is none; `there` is what the place was listed with."""
+    if there is None:
+        try:
+            to.write(body.key, body.data, expected_etag="")
+            return _Outcome.WRITTEN
+        except Overtaken:  # by another restore at the same time
+            there = to.find(body.key)
+    if there is None or there.no_file:
+        return _Outcome.IN_THE_WAY
+    if body.original and (there.size, there.etag) == (body.original.size, body.original.etag):
+        return _Outcome.WAS_THERE
+    is_same = there.size == len(body.data) and to.read(body.key) == body.data
+    return _Outcome.WAS_THERE if is_same else _Outcome.IN_THE_WAY

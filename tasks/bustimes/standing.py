@@ -5,7 +5,6 @@ read at any moment. It says what was done since the run began, which weeks are u
 they are, and what went wrong last. It decides nothing: what is done, the archive itself tells.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.bustimes.manifest import Manifest
+from tasks.file_lock import held
 from tasks.weeks import Week
 
 _LAST_ERRORS = 5
@@ -77,8 +77,7 @@ class StandingFile:
             return
         with suppress(OSError):  # a full disk, say: no reason for a week to fail
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.with_suffix(".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with held(self._path.with_suffix(".lock")):
                 standing = read(self._path)
                 change(standing)
                 draft = self._path.with_suffix(f".{os.getpid()}")

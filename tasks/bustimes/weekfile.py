@@ -10,7 +10,6 @@ machine at a time.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -37,6 +36,7 @@ from tasks.bustimes.manifest import (
 )
 from tasks.bustimes.snapshot import MISSING, VehicleKey
 from tasks.compression import gzip_member
+from tasks.file_lock import held
 from tasks.problem import Problem
 from tasks.settings import Settings
 from tasks.storage import FileChecksum, Overtaken, Root, tally
@@ -81,15 +81,10 @@ class Spool:
     @contextlib.contextmanager
     def lock(self, week: Week, on_wait: Callable[[], None]) -> Iterator[None]:
         """Hold the week against other processes of this machine; says so where it must wait."""
-        with explained(self.place):
-            self.place.mkdir(parents=True, exist_ok=True)
-            file = (self.place / f"{week}.lock").open("w")
-        with file:  # closing it, or dying, gives the lock back
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                on_wait()
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as lock:
+            with explained(self.place):
+                self.place.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(held(self.place / f"{week}.lock", on_wait))
             yield
 
 

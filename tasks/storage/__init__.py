@@ -21,13 +21,16 @@ class StoredObject(NamedTuple):
     """One object of a listing: its key below the root, size in bytes, and version tag.
 
     The tag is S3's ETag; in a folder it is the time of the last change, in nanoseconds. `written`
-    is when the object was last written, in seconds since the epoch.
+    is when the object was last written, in seconds since the epoch. `no_file` says what stands in a
+    folder under this name if it is no file, such as "a link that leads nowhere"; only
+    `Root.entries` gives such.
     """
 
     key: str
     size: int
     etag: str
     written: float
+    no_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,17 @@ class Root(Protocol):
     def check_writable(self) -> None:
         """Raises `Problem` unless an object can be written below the root."""
 
+    def remove_leftovers(self, prefix: str) -> None:
+        """Remove what killed processes left of writes to keys that start with `prefix`."""
+
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """Every object whose key starts with `prefix`, in key order."""
+
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        """As `objects`, and in a folder also what is no file (`StoredObject.no_file`)."""
+
+    def is_same(self, key: str, other: str) -> bool:
+        """Whether two keys mean one and the same object, as links in a folder may."""
 
     def top_objects(self) -> Iterator[StoredObject]:
         """Every object directly below the root, in key order; none where there is no root yet."""
@@ -105,7 +117,8 @@ class Root(Protocol):
 
         `expected_etag` is the version tag that the object must still have, or ``""`` where there
         must be none yet: if it is not so, and what is there is not `data` already, `Overtaken` is
-        raised and the object stays as it is. None writes whatever is there.
+        raised and the object stays as it is. None writes whatever is there. In a folder nothing is
+        written through a link, and nothing that is no file is replaced where there must be none.
         """
 
     def write_file(self, key: str, path: Path, expected_etag: str | None = None) -> None:

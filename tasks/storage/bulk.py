@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from tasks.problem import Problem
 from tasks.storage import StoredObject
 from tasks.storage.address import BulkSource, Credentials
+from tasks.storage.folder import open_file
 from tasks.storage.listed import changed, gone
 from tasks.storage.patience import Patience
 from tasks.storage.traffic import Traffic
@@ -88,7 +89,7 @@ def _opened(folder: Path, stored: StoredObject) -> Iterator[BinaryIO]:
     """A file that is what was listed, before it is read and afterwards."""
     path = folder / stored.key
     try:
-        file = path.open("rb")
+        file = open_file(path)
     except FileNotFoundError:
         raise gone(str(path)) from None
     except OSError as error:

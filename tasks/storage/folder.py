@@ -2,7 +2,9 @@
 
 A key is never a way out of the folder: one that could be (``..``, an absolute path, NUL) is a
 `Problem`, and so is a link among listed objects that leads out of it, for what it leads to may be
-anything, and what is listed is copied.
+anything, and what is listed is copied. Nothing is written through a link. What is no file (a pipe,
+a folder, a link that leads nowhere or in a circle) is no object, and never waited for; `entries`
+names it.
 """
 
 import bisect
@@ -15,6 +17,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tasks.problem import Problem
 from tasks.processes import is_alive
@@ -46,20 +49,36 @@ class Folder:
     def check_writable(self) -> None:
         with _explained(self.path, "written"):
             self.path.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(self.path / "probe")
+            _remove_leftovers(self.path, "probe")
             probe = self.path / f".probe.tmp-{os.getpid()}"
             probe.touch()
             probe.unlink()
 
+    def remove_leftovers(self, prefix: str) -> None:
+        folder, slash, start = prefix.rpartition("/")
+        place = self.path / folder if slash else self.path
+        if place.is_dir():
+            with _explained(place, "written"):
+                _remove_leftovers(place, re.escape(start) + ".*")
+
     def objects(self, prefix: str) -> Iterator[StoredObject]:
+        return (one for one in self.entries(prefix) if not one.no_file)
+
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         _, names = self._sorted_names(prefix)
         folder, slash, start = prefix.rpartition("/")
         for name in names[bisect.bisect_left(names, start) :]:
             if not name.startswith(start):
                 return
-            found = self._stored(f"{folder}{slash}{name}", must_stay_inside=True)
+            found = self._entry(f"{folder}{slash}{name}", must_stay_inside=True)
             if found is not None:
                 yield found
+
+    def is_same(self, key: str, other: str) -> bool:
+        try:
+            return os.path.samefile(self.path / key, self.path / other)
+        except OSError:  # gone meanwhile
+            return False
 
     def top_objects(self) -> Iterator[StoredObject]:
         found = map(self._stored, self._sorted_names("")[1])
@@ -85,13 +104,13 @@ class Folder:
 
     def read(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
         path = self._path_of(key)
-        with _explained(path, "read"), path.open("rb") as file:
+        with _explained(path, "read"), open_file(path) as file:
             file.seek(offset)
             return file.read() if size is None else file.read(size)
 
     def stream(self, key: str) -> Iterator[bytes]:
         path = self._path_of(key)
-        with _explained(path, "read"), path.open("rb") as file:
+        with _explained(path, "read"), open_file(path) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
 
@@ -117,9 +136,10 @@ class Folder:
     @contextlib.contextmanager
     def _whole_or_not(self, key: str, expected_etag: str | None) -> Iterator[Path]:
         target = self._path_of(key)
+        self._must_not_be_below_a_link(target)
         with _explained(target, "written"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(target)
+            _remove_leftovers(target.parent, re.escape(target.name))
             hidden = target.with_name(f".{target.name}.tmp-{os.getpid()}")
             hidden.unlink(missing_ok=True)  # it may be a link, and would be written through
             try:
@@ -135,13 +155,29 @@ class Folder:
 
     def _is_as_expected(self, key: str, etag: str) -> bool:
         """What other machines do in this very moment a folder cannot tell."""
-        stored = self.find(key)
+        stored = self._entry(key)
+        if stored is not None and stored.no_file:
+            raise Problem(
+                f"{self.path / key} is {stored.no_file}, and in the way of a file: remove it, or "
+                "choose another folder."
+            )
         return (stored.etag if stored else "") == etag
 
     def _path_of(self, key: str) -> Path:
         if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
             raise Problem(f"{key!a} is no name of anything below {self.url}.")
         return self.path / key
+
+    def _must_not_be_below_a_link(self, target: Path) -> None:
+        """What a link leads to may be anything; the folder itself may be one, it was named."""
+        for folder in target.parents:
+            if folder == self.path:
+                return
+            if folder.is_symlink():
+                raise Problem(
+                    f"{folder} is a link, and nothing is written through one: put a folder in its "
+                    "place, or choose another one."
+                )
 
     def _must_not_lead_out(self, link: str) -> None:
         if not Path(link).resolve().is_relative_to(self.path.resolve()):
@@ -165,21 +201,45 @@ class Folder:
         except OSError as error:
             raise _problem(folder, "read", error) from None
 
-    def _stored(self, key: str, must_stay_inside: bool = False) -> StoredObject | None:
+    def _stored(self, key: str) -> StoredObject | None:
+        found = self._entry(key)
+        return None if found is None or found.no_file else found
+
+    def _entry(self, key: str, must_stay_inside: bool = False) -> StoredObject | None:
         path = f"{self.url}/{key}"  # no Path: there are ten thousand a week
+        is_link = False
         try:
             status = os.lstat(path)
-            if stat.S_ISLNK(status.st_mode):
+            if is_link := stat.S_ISLNK(status.st_mode):
+                status = os.stat(path)
                 if must_stay_inside:
                     self._must_not_lead_out(path)
-                status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            return StoredObject(key, 0, "", 0.0, "a link that leads nowhere") if is_link else None
         except OSError as error:
+            if is_link and error.errno == errno.ELOOP:
+                return StoredObject(key, 0, "", 0.0, "a link that leads in a circle")
             raise _problem(Path(path), "read", error) from None
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        return StoredObject(key, status.st_size, str(status.st_mtime_ns), status.st_mtime)
+        no_file = "" if stat.S_ISREG(status.st_mode) else _kind_of(status.st_mode)
+        written, tag = status.st_mtime, str(status.st_mtime_ns)
+        return StoredObject(key, status.st_size, tag, written, no_file)
+
+
+def _kind_of(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read it; what has become a pipe since is not waited for.
+
+    Raises `OSError`, also for what is no file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "there is no file of that name", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def sync_to_disk(path: Path) -> None:
@@ -191,13 +251,13 @@ def sync_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove what processes that are no more left beside a target when they were killed."""
-    leftover = re.compile(re.escape(f".{target.name}.tmp-") + r"([1-9]\d{0,8})", re.ASCII)
-    for name in os.listdir(target.parent):
+def _remove_leftovers(folder: Path, names: str) -> None:
+    """Remove what processes that are no more left of files of such names when they were killed."""
+    leftover = re.compile(rf"\.{names}\.tmp-([1-9]\d{{0,8}})", re.ASCII)
+    for name in os.listdir(folder):
         match = leftover.fullmatch(name)
         if match and not is_alive(int(match[1])):
-            (target.parent / name).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -98,6 +98,9 @@ class S3Prefix:
                 MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": "none"}]},
             )
 
+    def remove_leftovers(self, prefix: str) -> None:
+        """A write to S3 leaves nothing that would have a name."""
+
     def make_bucket(self) -> None:
         """Create the bucket; one that is there already, and ours, stays as it is."""
         with explained(f"The bucket {self.bucket} cannot be made"):
@@ -105,6 +108,12 @@ class S3Prefix:
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         yield from self._list(Prefix=self.key(prefix))
+
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        return self.objects(prefix)
+
+    def is_same(self, key: str, other: str) -> bool:
+        return key == other
 
     def top_objects(self) -> Iterator[StoredObject]:
         yield from self._list(Prefix=self.prefix, Delimiter="/")

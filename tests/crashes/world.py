@@ -187,11 +187,9 @@ class World:
         return [upload.object_key for upload in self._bucket.multipart_uploads.all()]
 
     def spooled(self) -> list[str]:
-        """Files of the spool, but for locks, and the weeks that have a folder there."""
+        """Files of the spool, locks too, and the weeks that have a folder there."""
         found = [
-            path
-            for path in self.spool.rglob("*")
-            if (path.is_file() and path.suffix != ".lock") or path.name in map(str, WEEKS)
+            path for path in self.spool.rglob("*") if path.is_file() or path.name in map(str, WEEKS)
         ]
         return sorted(str(path.relative_to(self.spool)) for path in found)
 
