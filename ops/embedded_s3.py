@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ops.aws_settings import without_aws
 from ops.service import Service, python_path
 
 if TYPE_CHECKING:
@@ -186,9 +187,13 @@ def serve(port: int) -> None:
 def forget_aws() -> None:
     """Make this process moto's own; must come before moto is imported."""
     # Nothing of AWS's is of use here, and moto answers 500 if AWS_PROFILE names no profile.
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
+    environment = without_aws(os.environ)
+    for name in set(os.environ) - set(environment):
         del os.environ[name]
-    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    os.environ.update(environment)
+    from botocore.loaders import Loader
+
+    Loader.CUSTOMER_DATA_PATH = os.devnull  # in place of ~/.aws/models, which moto would read
     # No web page may read what is here; moto allows every one by default.
     os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
 

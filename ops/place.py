@@ -1,8 +1,9 @@
 """Where a command runs: which source and destination it means, and the services it needs.
 
 As the project ships, and without SOURCE and DESTINATION, that is this machine: the embedded S3
-server, with the bucket of luigi.cfg in it. With both, given for one run or changed in luigi.cfg, it
-is what they say, and AWS's own variables mean what they always do.
+server, with the bucket of luigi.cfg in it. It is reached without any AWS setting or proxy of the
+machine's, so that nothing can leave it. With both, given for one run or changed in luigi.cfg, it is
+what they say, and AWS's own variables mean what they always do.
 `prepare` sets the environment for this process and those it starts; nothing here starts anything
 unless asked.
 """
@@ -12,8 +13,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 from ops import embedded_s3, luigid
+from ops.aws_settings import without_aws, without_proxies
 from ops.service import Service
 from tasks.problem import Problem
 from tasks.settings import config_path, load, load_local, variable_of
@@ -71,9 +74,11 @@ def prepare() -> Place:
     local = load_local()
     scheduler = luigid.make_service(local.state, local.luigid_port, config_path())
     os.environ.setdefault("LUIGI_CONFIG_PATH", str(config_path()))
-    for variable in ("NO_PROXY", "no_proxy"):  # a proxy is for the world outside
-        reached = [os.environ.get(variable, ""), "127.0.0.1", "localhost"]
-        os.environ[variable] = ",".join(filter(None, reached))
+    # A proxy is for the world outside. Which exceptions count is Python's answer, as it is boto3's.
+    excepted = getproxies_environment().get("no", "").strip()
+    if excepted != "*":
+        excepted = ",".join(filter(None, [excepted, "127.0.0.1", "localhost"]))
+    os.environ |= {"NO_PROXY": excepted, "no_proxy": excepted}
     chosen = [name.upper() for name in _AS_SHIPPED if _is_chosen(name)]
     if len(chosen) == 2:
         return Place(local.state, None, scheduler)
@@ -84,15 +89,23 @@ def prepare() -> Place:
             "folder; or neither, to try things out on this machine."
         )
     server = embedded_s3.make_service(local.state, local.s3_port)
-    for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
-        os.environ.pop(variable, None)
-    os.environ |= {
-        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{local.s3_port}",
-        "AWS_ACCESS_KEY_ID": "embedded",
-        "AWS_SECRET_ACCESS_KEY": "embedded",
-        "AWS_REGION": "us-east-1",
-    }
+    _set_environment(
+        without_proxies(without_aws(os.environ))
+        | {
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{local.s3_port}",
+            "AWS_ACCESS_KEY_ID": "embedded",
+            "AWS_SECRET_ACCESS_KEY": "embedded",
+            "AWS_REGION": "us-east-1",
+        }
+    )
     return Place(local.state, server, scheduler)
+
+
+def _set_environment(environment: dict[str, str]) -> None:
+    """Have this process, and those that it starts, see these variables and no others."""
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 def _is_chosen(setting: str) -> bool:

@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ops.aws_settings import without_aws, without_proxies
 from tasks.problem import Problem
 from tasks.settings import PROJECT
 
 _TAIL_LINES = 15
-_SETTINGS_OF_OURS = ("AWS_", "BUSTIMES_", "LOCAL_", "EC2_", "NOTIFY_", "LUIGI_")
+_SETTINGS_OF_OURS = ("BUSTIMES_", "LOCAL_", "EC2_", "NOTIFY_", "LUIGI_")
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ def clean_environment() -> dict[str, str]:
     """
     kept = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in without_proxies(without_aws(os.environ)).items()
         if not name.startswith(_SETTINGS_OF_OURS) and name != "PYTHONDONTWRITEBYTECODE"
     }
-    return kept | {"LUIGI_CONFIG_PATH": str(PROJECT / "luigi.cfg"), "NO_PROXY": "127.0.0.1"}
+    return kept | {"LUIGI_CONFIG_PATH": str(PROJECT / "luigi.cfg")}
 
 
 def median(runs: Sequence[Measured]) -> Measured:
