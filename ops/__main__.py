@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops import beginning
 from ops import place as places
+from ops.options import COMMANDS
 from tasks import forks, run_log
 from tasks.bustimes.programs import converter
 from tasks.out_of_memory import SENTENCE, check_limit, is_out_of_memory
@@ -324,117 +325,34 @@ def _fill_if_empty() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ops", description=__doc__.partition("\n")[0])
+    """Of the table of options; values are texts, which `_read` reads."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ops", description=__doc__.partition("\n")[0], allow_abbrev=False
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(run.__name__, help=text, description=text)
-        command.set_defaults(run=run)
-        command.add_argument(
-            "--on", choices=["local", "ec2"], default="local", help="this machine, or a spot fleet"
-        )
-        command.add_argument(
-            "--dry-run", action="store_true", help="on EC2: say what would be done, and do nothing"
-        )
-        return command
-
-    add(setup, "start the services of this machine; on EC2: the fleet")
-    one = add(smoke, "one week end to end, with the figures that size a full run")
-    one.add_argument("--weeks", default="", metavar="WEEK", help="which week (default: 2021-W45)")
-    many = add(full, "convert every finished week, or those that are chosen")
-    many.add_argument("--workers", type=_positive, default=1, help="weeks at the same time")
-    many.add_argument("--refresh", action="store_true", help="also stale and damaged weeks, again")
-    again = add(refresh, "convert stale and damaged weeks again, and what is missing")
-    again.add_argument("--workers", type=_positive, default=1, help="weeks at the same time")
-    for command in (many, again):
-        command.add_argument(
-            "--current", action="store_true", help="also the week that is not over yet, as partial"
-        )
-        command.add_argument(
-            "--scheduler",
-            type=_address,
-            metavar="HOST:PORT",
-            help="a luigid that several machines share (default: this machine's own)",
-        )
-        command.add_argument(
-            "--keep", action="store_true", help="on EC2: keep the fleet when the run is complete"
-        )
-    for command in (one, many, again):
-        command.add_argument(
-            "--local-scheduler", action="store_true", help="do without luigid and its web page"
-        )
-    check = add(verify, "is the archive complete and correct?")
-    check.add_argument("--deep", action="store_true", help="read every byte of every week file")
-    check.add_argument(
-        "--share",
-        type=_share,
-        default=0.0,
-        help="and compare so many of each week's raw snapshots with it: 0.01 to 1.0, which is all",
-    )
-    check.add_argument("--seed", type=int, help="draw the snapshots that this number drew before")
-    gone_raw = add(
-        prune, "delete raw snapshots of weeks that SHARE=1.0 has proven; says which first"
-    )
-    gone_raw.add_argument(
-        "--confirm", default="", metavar="BUCKET", help="delete; without it nothing is deleted"
-    )
-    gone_raw.add_argument(
-        "--place", default="", help="what the command that is printed gets, such as ON=ec2"
-    )
-    ranged = [
-        many,
-        again,
-        check,
-        gone_raw,
-        add(plan, "what a run would do, how long it would take and what it would cost"),
-        add(status, "how far things are"),
-    ]
-    for command in ranged:
-        command.add_argument("--weeks", default="", help="only these weeks: 2018-W25,2021-W45")
-        command.add_argument("--from", dest="first", default="", metavar="WEEK", help="first week")
-        command.add_argument("--to", dest="last", default="", metavar="WEEK", help="last week")
-    page = add(report, "what the archive holds, as one HTML page")
-    page.add_argument(
-        "--to",
-        default="",
-        metavar="PLACE",
-        help="an .html file, or a folder or s3://bucket/prefix for a report.html in it (default: "
-        "report/report.html below this machine's own files)",
-    )
-    back = add(restore, "write a week's snapshots back, each under its own name")
-    back.add_argument("--week", default="", help="which week: 2018-W25")
-    back.add_argument("--snapshot", default="", help="only this one: its key, or its time in UTC")
-    back.add_argument("--to", default="", help="where to: a folder or s3://bucket/prefix")
-    add(logs, "what the run says; on EC2: of all instances, as it is said")
-    add(sync, "upload what waits in the spool")
-    add(luigid, "start luigid and say where its page is")
-    add(ui, "luigid's page; on EC2: forwarded to this machine")
-    gone = add(teardown, "stop the services and remove their files; on EC2: all that setup made")
-    gone.add_argument("--force", action="store_true", help="on EC2: although a run is on")
+    for name in _RUN:
+        one = COMMANDS[name]
+        command = commands.add_parser(name, help=one.help, description=one.help, allow_abbrev=False)
+        for option in (*one.flags, *one.internal):
+            kind: dict[str, Any] = (
+                {"action": "store_true"}
+                if option.is_switch
+                else {"default": None, "metavar": option.metavar or None}
+            )
+            text = f"with --on ec2: {option.help}" if option.ec2_only else option.help
+            command.add_argument(option.flag, dest=option.attribute, help=text, **kind)
     return parser
 
 
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share: 0.01 is a hundredth, 1.0 is all")
-    return share
-
-
-def _address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 10.0.0.5:8082")
-    return text
+def _read(options: argparse.Namespace) -> None:
+    """Turn the texts of options into values; raises `Problem`."""
+    one = COMMANDS[options.command]
+    for option in (*one.flags, *one.internal):
+        text = getattr(options, option.attribute)
+        if text is None or text == "":
+            setattr(options, option.attribute, option.default)
+        elif not option.is_switch:
+            setattr(options, option.attribute, option.read_as(text, f"{option.flag} {text}"))
 
 
 class _Stopped(KeyboardInterrupt):
@@ -460,6 +378,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _stop_when_asked()
     try:
+        _read(options)
         check_limit()
         _add_the_current_week(options)
         if options.on == "ec2":
@@ -471,7 +390,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "DRY_RUN=1 goes with ON=ec2. On this machine, make plan says what a run would do."
             )
         run_log.begin(load_local().state / "log" / f"{options.command}.jsonl")
-        return int(options.run(options))
+        return _RUN[options.command](options)
     except Problem as problem:
         print(problem, file=sys.stderr)
         run_log.said(str(problem), logging.ERROR)
@@ -490,6 +409,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(SENTENCE, file=sys.stderr)
         return 1
 
+
+_RUN: dict[str, Callable[[argparse.Namespace], int]] = {
+    command.__name__: command
+    for command in (
+        *(smoke, full, refresh, plan, status, logs, sync, verify, report, restore, prune),
+        *(luigid, ui, setup, teardown),
+    )
+}
 
 if __name__ == "__main__":
     sys.exit(main())

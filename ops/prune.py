@@ -16,6 +16,7 @@ from tasks.bustimes.plan import PER_GB_MONTH
 from tasks.bustimes.prune import (
     Candidate,
     Pruned,
+    code_of,
     look_at_all,
     must_be_allowed,
     must_be_of_s3,
@@ -24,6 +25,7 @@ from tasks.bustimes.prune import (
 from tasks.problem import Problem
 from tasks.settings import variable_of
 from tasks.storage.deletion import keeps_versions
+from tasks.storage.s3 import S3Prefix
 from tasks.weeks import Week, ranges
 
 
@@ -52,10 +54,11 @@ def say_what_may_go(archive: Archive, choice: Choice, candidates: list[Candidate
     source = must_be_of_s3(archive)
     yield f"archive    {archive.destination.url}, from {archive.source.url}"
     going = [one for one in candidates if one.may_go]
+    versions = keeps_versions(source) if going else False
     for run in _runs(going):
-        yield f"may go     {_what(run)}; saves {_saved(_bytes(run))}"
+        yield f"may go     {_what(run)}; {_saves(run, versions)}"
     if len(_runs(going)) > 1:
-        yield f"in all     {_what(going)}; saves {_saved(_bytes(going))}"
+        yield f"in all     {_what(going)}; {_saves(going, versions)}"
     if not going:
         yield "may go     nothing"
     done = [one.week for one in candidates if one.is_done]
@@ -65,19 +68,9 @@ def say_what_may_go(archive: Archive, choice: Choice, candidates: list[Candidate
         yield f"stays      {ranges(weeks)}: {why}."
     if not going:
         return
-    versions = keeps_versions(source)
-    if versions:
-        yield (
-            f"versions   {source.bucket} keeps old versions: what is deleted stays there as one, "
-            "and costs as much until a lifecycle rule of the bucket removes it."
-        )
-    elif versions is None:
-        yield (
-            f"versions   whether {source.bucket} keeps old versions, which cost as much, is not "
-            "known: s3:GetBucketVersioning is denied."
-        )
+    yield from _about_versions(source, versions)
     yield "Nothing was deleted. This does it, for good; make restore gives back what is deleted:"
-    yield f"  {_command(archive, choice, source.bucket)}"
+    yield f"  {_command(archive, choice, f'{source.bucket}:{code_of(archive, candidates)}')}"
 
 
 def delete(
@@ -88,7 +81,13 @@ def delete(
     bar: Bar,
 ) -> int:
     """Delete what may go, week by week; returns the exit code."""
-    must_be_allowed(archive, confirm)
+    code = must_be_allowed(archive, confirm)
+    if code_of(archive, candidates, code) != code:
+        raise Problem(
+            f"CONFIRM={confirm} stands for other weeks or snapshots than these: something has "
+            "changed since it was printed, or other weeks were asked for. Nothing was deleted; "
+            "make prune without CONFIRM shows what would be, and prints the command anew."
+        )
     going = [one for one in candidates if one.may_go]
     for why, weeks in _reasons(candidates).items():
         say(f"stays      {ranges(weeks)}: {why}.")
@@ -102,14 +101,15 @@ def delete(
     try:
         for one in going:
             try:
-                pruned[one.week] = prune(archive, one.week, progress.update)
+                pruned[one.week] = prune(archive, one.week, progress.update, one, code)
             except Problem as problem:
                 failed.append(str(problem))
                 if not pruned:
                     break  # it is no matter of that week alone, as a rule
     finally:
         progress.close()
-    for line in (*_done(pruned), *failed):
+    source = must_be_of_s3(archive)
+    for line in (*_done(pruned, source, keeps_versions(source)), *failed):
         say(line)
     return 1 if failed or any(one.late for one in pruned.values()) else 0
 
@@ -124,15 +124,16 @@ def candidates_of(archive: Archive, weeks: list[Week], bar: Bar) -> list[Candida
         progress.close()
 
 
-def _done(pruned: dict[Week, Pruned]) -> Iterator[str]:
+def _done(pruned: dict[Week, Pruned], source: S3Prefix, versions: bool | None) -> Iterator[str]:
     objects = sum(one.objects for one in pruned.values())
-    size = sum(one.bytes for one in pruned.values())
     if deleted := [week for week, one in pruned.items() if one.objects]:
         yield (
-            f"Deleted {figures.count(objects, 'raw snapshot')}, {figures.size(size)}, of "
-            f"{ranges(deleted)}: that saves {_saved(size)}. The week files stand for them: "
-            "make verify goes on checking those, and make restore gives the snapshots back."
+            f"Deleted {figures.count(objects, 'raw snapshot')}, "
+            f"{figures.size(_bytes(pruned.values()))}, of {ranges(deleted)}: "
+            f"{_saves(pruned.values(), versions)}. The week files stand for them: make verify goes "
+            "on checking those, and make restore gives the snapshots back."
         )
+        yield from _about_versions(source, versions)
     if gone := [week for week, one in pruned.items() if not one.objects and not one.late]:
         yield f"Of {ranges(gone)} nothing was left to delete: another make prune has done it."
     for week, one in pruned.items():
@@ -161,13 +162,28 @@ def _what(candidates: list[Candidate]) -> str:
     )
 
 
-def _bytes(candidates: list[Candidate]) -> int:
-    return sum(one.bytes for one in candidates)
+def _bytes(weeks: Iterable[Candidate | Pruned]) -> int:
+    return sum(one.bytes for one in weeks)
 
 
-def _saved(size: int) -> str:
-    a_month = size / 1e9 * PER_GB_MONTH
-    return f"{_dollars(a_month)} a month, {_dollars(12 * a_month)} a year"
+def _saves(weeks: Iterable[Candidate | Pruned], versions: bool | None) -> str:
+    """What their deletion saves, and when: the same before it and after."""
+    a_month = _bytes(weeks) / 1e9 * PER_GB_MONTH
+    money = f"{_dollars(a_month)} a month, {_dollars(12 * a_month)} a year"
+    return f"saves {money}{', once old versions are gone' if versions else ''}"
+
+
+def _about_versions(source: S3Prefix, versions: bool | None) -> Iterator[str]:
+    if versions:
+        yield (
+            f"versions   {source.bucket} keeps old versions: what is deleted stays there as one, "
+            "and costs as much until a lifecycle rule of the bucket removes it."
+        )
+    elif versions is None:
+        yield (
+            f"versions   whether {source.bucket} keeps old versions, which cost as much, is not "
+            "known: s3:GetBucketVersioning is denied."
+        )
 
 
 def _dollars(amount: float) -> str:
@@ -183,13 +199,13 @@ def _reasons(candidates: list[Candidate]) -> dict[str, list[Week]]:
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
-def _command(archive: Archive, choice: Choice, bucket: str) -> str:
+def _command(archive: Archive, choice: Choice, confirm: str) -> str:
     given = dict(choice.given)
     for name in ("source", "destination"):
         given[name.upper()] = os.environ.get(variable_of("bustimes", name), "")
     is_set = archive.settings.allow_prune
     if not is_set or os.environ.get(variable_of("bustimes", "allow_prune")):
         given["ALLOW_PRUNE"] = "true"
-    given["CONFIRM"] = bucket
+    given["CONFIRM"] = confirm
     words = [f"{name}={shlex.quote(value)}" for name, value in given.items() if value]
     return " ".join(["make prune", *([choice.place] if choice.place else []), *words])

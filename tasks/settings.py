@@ -5,7 +5,9 @@ settings there are and what values they take. `load` and `load_local` promise co
 settings or a `Problem` that names the setting. Nothing else reads luigi.cfg, luigi itself aside.
 """
 
+import ast
 import configparser
+import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +15,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tasks.compression import LEVELS
 from tasks.problem import Problem
 from tasks.storage.patience import Patience
 
@@ -112,11 +113,23 @@ def _load(kind: type[_Section], section: str, environment: Mapping[str, str]) ->
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+        _check_sections(parser, path)
         given = dict(parser[section]) if parser.has_section(section) else {}
     except OSError as error:
         raise Problem(
             f"The settings cannot be read from {path}: {error.strerror}. Run this in the project's "
             "folder, or let LUIGI_CONFIG_PATH name its luigi.cfg."
+        ) from None
+    except configparser.MissingSectionHeaderError as error:
+        raise Problem(
+            f"{path}, line {error.lineno}: {error.line.strip()!r} stands before any [section]. "
+            "Correct it there."
+        ) from None
+    except configparser.ParsingError as error:
+        number, line = error.errors[0]
+        raise Problem(
+            f"{path}, line {number}: {ast.literal_eval(line).strip()!r} has no =, as in name = "
+            "value. Correct it there."
         ) from None
     except (configparser.Error, UnicodeDecodeError) as error:
         why = " ".join(str(error).split())
@@ -144,6 +157,47 @@ def _load(kind: type[_Section], section: str, environment: Mapping[str, str]) ->
     return kind(**values)
 
 
+_OWN_SECTIONS = ("bustimes", "local", "ec2", "notify")
+_TASKS = ("WeekTask", "AllWeeks", "Verify")
+_SECTIONS_OF_LUIGI = (
+    *(
+        "core",
+        "cors",
+        "worker",
+        "scheduler",
+        "retcode",
+        "resources",
+        "execution_summary",
+        "logging",
+    ),
+    *("batch_notifier", "email", "smtp", "sendgrid", "task_history", "datadog", "s3", "gcs"),
+    *("elasticsearch", "hadoop", "hdfs", "hive", "kubernetes", "mysql", "postgres", "prestodb"),
+    *("redshift", "salesforce", "scalding", "spark", "webhdfs", "range_by_date", "loadtask"),
+)
+"""As its documentation of configuration lists them."""
+
+
+def _check_sections(parser: configparser.ConfigParser, path: Path) -> None:
+    """Raise `Problem` for a section that nobody reads, and for a line that belongs to another."""
+    known = (*_OWN_SECTIONS, *_TASKS, *_SECTIONS_OF_LUIGI)
+    for section in parser.sections():
+        if section not in known:
+            close = difflib.get_close_matches(section.lower(), known, 1)
+            meant = f"[{close[0]}] was probably meant" if close else "nothing reads it"
+            raise Problem(
+                f"{path} has a section [{section}], which does not exist: {meant}. Correct or "
+                f"remove it. There are {', '.join(f'[{name}]' for name in _OWN_SECTIONS)}, and "
+                "luigi's own."
+            )
+        for name, value in parser[section].items():
+            if section in _OWN_SECTIONS and "\n" in value:
+                line = value.split("\n")[1]
+                raise Problem(
+                    f"{path}: the line {line!r} in [{section}] is indented, so that it continues "
+                    f"{name}, the line above it. Remove the spaces before it."
+                )
+
+
 def config_path(environment: Mapping[str, str] = os.environ) -> Path:
     """Where luigi.cfg is."""
     named = environment.get("LUIGI_CONFIG_PATH")
@@ -156,6 +210,16 @@ def config_path(environment: Mapping[str, str] = os.environ) -> Path:
 def variable_of(section: str, setting: str) -> str:
     """The environment variable that overrides a setting for one run."""
     return f"{section}_{setting}".upper()
+
+
+def check(setting: str, text: str, where: str) -> None:
+    """Raise `Problem`, which begins with `where`, for a text that a setting cannot have."""
+    _READERS[setting](text, where)
+
+
+def variables_of(section: str, kind: type[Any]) -> list[str]:
+    """The environment variables that override the settings of a section."""
+    return [variable_of(section, field.name) for field in fields(kind)]
 
 
 def _whole_number(low: int, high: int) -> Callable[[str, str], int]:
@@ -181,10 +245,20 @@ def _seconds(text: str, where: str) -> float:
     return seconds
 
 
-def _yes_or_no(text: str, where: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise Problem(f"{where} is {text!r}: give true or false.")
-    return text.lower() == "true"
+def switch(text: str) -> bool:
+    """What a switch says; raises `ValueError`, with what to give instead, where it says nothing."""
+    said = {"1": True, "true": True, "yes": True, "on": True}
+    said |= {"0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in said:
+        raise ValueError("give 1 or 0, true or false, yes or no, on or off")
+    return said[text.lower()]
+
+
+def _switch(text: str, where: str) -> bool:
+    try:
+        return switch(text)
+    except ValueError as error:
+        raise Problem(f"{where} is {text!r}: {error}.") from None
 
 
 def _order(text: str, where: str) -> str:
@@ -265,12 +339,12 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "spool": _folder,
     "order": _order,
     "max_errors": _whole_number(0, 10_000_000),
-    "compression_level": _whole_number(0, LEVELS.stop - 1),
+    "compression_level": _whole_number(0, 12),
     "max_snapshot_mb": _whole_number(1, 1024),
     "processes": _whole_number(0, 256),
     "reads_at_once": _whole_number(1, 512),
     "spot_checks": _whole_number(0, 1000),
-    "allow_prune": _yes_or_no,
+    "allow_prune": _switch,
     "connect_seconds": _seconds,
     "stall_seconds": _seconds,
     "request_seconds": _seconds,

@@ -8,12 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from tasks.bustimes import prune
 from tasks.bustimes.archive import Archive, convert_week
 from tasks.bustimes.snapshot import key_of
 from tasks.bustimes.verify import proof, verify
 from tasks.settings import load
 from tasks.storage import open_root
 from tasks.storage.s3 import S3Prefix
+from tasks.weeks import Week
 from tests.processes_under_test import Fill, Place
 from tests.verified_archive import FILE, WEEK, archive_in, flipped, remove
 
@@ -49,6 +51,17 @@ def prove(archive: Archive, share: float = 1.0) -> None:
     manifest = archive.manifest(WEEK)
     assert manifest is not None
     proof.keep(archive, manifest, share, manifest.snapshots, manifest.records)
+
+
+def confirmation_of(archive: Archive, *weeks: Week) -> str:
+    """What has `make prune` delete all that may go of the weeks."""
+    candidates = prune.look_at_all(archive, list(weeks) or [WEEK])
+    return f"{source_of(archive).bucket}:{prune.code_of(archive, candidates)}"
+
+
+def confirmation_in(printed: str) -> str:
+    """The same, as `make prune` has printed it."""
+    return printed.rpartition("CONFIRM=")[2].split()[0]
 
 
 def source_of(archive: Archive) -> S3Prefix:

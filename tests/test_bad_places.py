@@ -260,7 +260,13 @@ BROKEN_CONFIGURATIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "s3_port = 5555\nport = 1\n",
         ("[local]", "settings that do not exist: port"),
     ),
-    "a section that does not end": ("[bustimes]\n", "[bustimes\n", ("is no file of settings",)),
+    "a section that does not end": (
+        "[bustimes]\n",
+        "[bustimes\n",
+        ("'[bustimes' stands before any [section]",),
+    ),
+    "a line without =": ("order = vehicle\n", "order vehicle\n", ("'order vehicle' has no =",)),
+    "a section misspelt": ("[bustimes]\n", "[bustime]\n", ("[bustimes] was probably meant",)),
     "bytes that are no text": ("[bustimes]\n", "[bustimes]\n# \udcff\n", ("can't decode byte",)),
     "a wrong value for luigi itself": (
         "remove_delay = 604800\n",

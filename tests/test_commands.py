@@ -17,6 +17,7 @@ import pytest
 
 from ops.__main__ import _parser
 from ops.ec2.comparison import COMPARED
+from ops.options import COMMANDS
 from ops.place import _AS_SHIPPED
 from tasks.settings import (
     Ec2Settings,
@@ -25,15 +26,13 @@ from tasks.settings import (
     Settings,
     load,
     load_local,
-    variable_of,
 )
 from tests.conftest import PROJECT, Run, free_port
 
 README = (PROJECT / "README.md").read_text()
 MAKEFILE = (PROJECT / "Makefile").read_text()
 CONFIG = (PROJECT / "luigi.cfg").read_text()
-COMMANDS = re.findall(r"^([a-z0-9-]+):.*?## ", MAKEFILE, re.MULTILINE)
-OF_THE_PROJECT = {"help", "test", "lint", "demo-ec2", "kernel", "bench", "fuzz", "audit"}
+OF_THE_PROJECT = {name for name, one in COMMANDS.items() if one.programs or name == "help"}
 """The commands that are not `python -m ops …`."""
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
@@ -80,6 +79,11 @@ def test_make_alone_prints_every_command(make: Make) -> None:
         "teardown"
     )
     assert {*wanted.split(), *OF_THE_PROJECT} == set(COMMANDS)
+
+
+def test_make_knows_the_commands_of_the_table_and_no_others() -> None:
+    lists = re.findall(r"^(?:USES|TOOLS) := (.*)$", MAKEFILE, re.MULTILINE)
+    assert {*" ".join(lists).split(), "report", "help"} == set(COMMANDS)
 
 
 def test_smoke_goes_from_end_to_end_and_prints_its_figures(make: Make) -> None:
@@ -179,7 +183,7 @@ def test_another_place_is_one_clear_line(make: Make) -> None:
     assert ran.returncode == 2
     said = [line for line in ran.stderr.splitlines() if not line.startswith("make: ***")]
     assert len(said) == 1
-    assert "ON=mars is not a place" in said[0]
+    assert "ON=mars: not a place. ON=ec2 is one" in said[0]
 
 
 def test_a_dry_run_on_this_machine_does_nothing_but_say_what_does_it(make: Make) -> None:
@@ -215,10 +219,10 @@ def test_the_readme_documents_every_command() -> None:
         assert f"`make {command}`" in README or f"make {command}" in README, command
 
 
-def test_the_readme_documents_every_make_variable() -> None:
-    own = {"RUN", "VENV", "CHOICE", "ON_EC2"}
-    for variable in set(re.findall(r"\$\(([A-Z_0-9]+)\)", MAKEFILE)) - own:
-        assert f"`{variable}" in README, variable
+def test_the_readme_documents_every_option() -> None:
+    for command in COMMANDS.values():
+        for option in command.options:
+            assert f"`{option}=" in README, (command.name, option)
 
 
 @pytest.mark.parametrize(
@@ -244,9 +248,9 @@ def test_every_setting_stands_in_luigi_cfg_with_a_comment_and_in_the_readme(
         assert row[1] == parser[section][name], name
 
 
-def test_every_setting_of_bustimes_can_be_given_to_make() -> None:
-    for field in fields(Settings):
-        assert f"export {variable_of('bustimes', field.name)} ?=" in MAKEFILE
+def test_every_setting_of_an_archive_and_of_this_machine_can_be_given_to_make() -> None:
+    for field in (*fields(Settings), *fields(LocalSettings)):
+        assert field.name.upper() in COMMANDS["full"].options
 
 
 def test_environment_variables_override_luigi_cfg() -> None:

@@ -34,6 +34,7 @@ from tasks.weeks import Week, span
 from tests.archives import archive_in, same_in_every_run
 from tests.conftest import PROJECT
 from tests.local_cloud import wait_for
+from tests.proven_archive import confirmation_in
 
 _NUMBERS = itertools.count(1)
 WEEKS = list(span(Week(2021, 40), Week(2021, 45)))
@@ -309,13 +310,14 @@ def _inventories(fleet: Fleet) -> list[str]:
 
 def the_heap_is_proven_deleted_and_restored(fleet: Fleet, two: dict[str, str]) -> None:
     """verify SHARE=1.0, prune without and with the right to it, restore, and verify again."""
-    week, confirm = ("--weeks", WEEKS[1].label), ("--confirm", fleet.bucket)
+    week = ("--weeks", WEEKS[1].label)
     proven = fleet.done("verify", *CHOICE, "--share", "1.0", **two)
     assert f"proven     {WEEKS[0]} to {WEEKS[-1]}, by every raw snapshot" in proven
     looked = fleet.done("prune", *week, **two)
     assert f"may go     {WEEKS[1]} (1 week): 72 raw snapshots, " in looked
     assert f"whether {fleet.bucket} keeps old versions, which cost as much, is not known" in looked
     assert f"make prune ON=ec2 WEEKS={WEEKS[1]} SOURCE=s3://{fleet.bucket} " in looked
+    confirm = ("--confirm", confirmation_in(looked))
     raw = fleet.objects("raw/")
     allowed = two | {"BUSTIMES_ALLOW_PRUNE": "true"}
     denied = fleet.refused("prune", *week, *confirm, **allowed)

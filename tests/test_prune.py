@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from ops.prune import Choice, say_what_may_go
+from ops.prune import Choice, delete, say_what_may_go
 from ops.report import reading, states
 from tasks.bustimes import archive as archives
 from tasks.bustimes import graph, prune
 from tasks.bustimes.archive import Archive, convert_week
 from tasks.bustimes.inventory import Entry
-from tasks.bustimes.prune import Candidate, look
+from tasks.bustimes.prune import Candidate, look, look_at_all
 from tasks.bustimes.restore import restore
 from tasks.bustimes.verify import pruned, verify
 from tasks.problem import Problem
@@ -26,6 +27,7 @@ from tests.proven_archive import (
     FIRST,
     LATE,
     RECORD,
+    confirmation_of,
     late,
     not_converted,
     proven_archive,
@@ -82,7 +84,7 @@ def test_a_proven_week_is_deleted_and_nothing_else(archive: Archive) -> None:
     assert (written["objects"], written["bytes"]) == (12, size)
     assert written["sha256"] == manifest["output"]["sha256"]
     assert written["listing_sha256"] == manifest["listing_sha256"]
-    assert look(archive, WEEK) == Candidate(WEEK, is_done=True)
+    assert look(archive, WEEK) == Candidate(WEEK, is_done=True, record=pruned.read(archive, WEEK))
     assert prune.prune(archive, WEEK).objects == 0
 
 
@@ -377,20 +379,67 @@ def test_weeks_are_told_in_ranges_with_what_they_save_and_why_others_stay(
     ]
     bucket = source_of(archive).bucket
     assert said[-1] == (
-        f"  make prune FROM=2018-W01 SOURCE=s3://{bucket} ALLOW_PRUNE=true CONFIRM={bucket}"
+        f"  make prune FROM=2018-W01 SOURCE=s3://{bucket} ALLOW_PRUNE=true "
+        f"CONFIRM={bucket}:{prune.code_of(archive, candidates)}"
     )
 
 
-def test_old_versions_that_go_on_costing_are_told(archive: Archive) -> None:
+def test_old_versions_that_go_on_costing_are_told_before_and_after(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, bucket = source_of(archive).client, source_of(archive).bucket
     choice = Choice([WEEK], {"WEEKS": str(WEEK)})
-    candidates = [candidate(WEEK, 1, 1)]
+    candidates = look_at_all(archive, [WEEK])
     assert "versions" not in "\n".join(say_what_may_go(archive, choice, candidates))
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    assert f"versions   {bucket} keeps old versions: what is deleted stays" in "\n".join(
-        say_what_may_go(archive, choice, candidates)
-    )
+    before = "\n".join(say_what_may_go(archive, choice, candidates))
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+    monkeypatch.setattr("ops.prune.keeps_versions", lambda _: True)  # moto cannot remove any
+    after: list[str] = []
+    confirm = confirmation_of(archive)
+    assert delete(archive, confirm, candidates, after.append, lambda *_: NoBar()) == 0
+    for said in (before, "\n".join(after)):
+        assert re.search("saves .* a month, .* a year, once old versions are gone", said)
+        assert f"versions   {bucket} keeps old versions: what is deleted stays" in said
+
+
+class NoBar:
+    """Shows nothing."""
+
+    def update(self, number: int = 1, /) -> None: ...
+    def close(self) -> None: ...
+
+
+def test_what_is_confirmed_is_what_was_shown_and_nothing_else(archive: Archive) -> None:
+    """Another version of one snapshot, one fewer, another destination: each has another code."""
+    shown = look_at_all(archive, [WEEK])
+    code = prune.code_of(archive, shown)
+    assert code == prune.code_of(archive, look_at_all(archive, [WEEK]))
+    [one] = shown
+    others = [
+        [dataclasses.replace(one, entries=one.entries[1:])],
+        [dataclasses.replace(one, entries=[one.entries[0]._replace(etag="x"), *one.entries[1:]])],
+        [dataclasses.replace(one, week=WEEK.next)],
+        [one, dataclasses.replace(one, week=WEEK.next)],
+        [],
+    ]
+    assert code not in {prune.code_of(archive, other) for other in others}
+    elsewhere = dataclasses.replace(archive, destination=archive.source)
+    assert code != prune.code_of(elsewhere, shown)
+    for other in others:
+        with pytest.raises(Problem, match="stands for other weeks or snapshots than these"):
+            delete(archive, f"{source_of(archive).bucket}:{code}", other, print, lambda *_: NoBar())
+    assert len(raw(archive)) == 12
+
+
+def test_a_week_that_has_changed_since_it_was_shown_stays(archive: Archive) -> None:
+    """The look at all weeks, and then the deletion of each, are moments apart."""
+    [shown] = look_at_all(archive, [WEEK])
+    fewer = dataclasses.replace(shown, entries=shown.entries[1:])
+    with pytest.raises(Problem, match=r"are not those that were shown any more\. Nothing of it"):
+        prune.prune(archive, WEEK, shown=fewer, code="0123abcd")
+    assert len(raw(archive)) == 12
+    assert archive.destination.find(RECORD) is None
 
 
 def test_the_record_is_what_verify_reads(archive: Archive) -> None:

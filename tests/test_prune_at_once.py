@@ -10,7 +10,7 @@ from tasks.bustimes.verify import verify
 from tasks.bustimes.verify.findings import KEY as FINDINGS
 from tests.gate import Gate
 from tests.processes_under_test import WEEK, Fill, Start
-from tests.proven_archive import Proven, proven_week
+from tests.proven_archive import Proven, confirmation_of, proven_week
 
 RECORD = f"_pruned/{WEEK}.json"
 
@@ -51,8 +51,7 @@ def test_two_and_a_verify_leave_what_one_leaves(
 ) -> None:
     place, archive = proven
     kept = etags(archive)
-    bucket = place.source.removeprefix("s3://")
-    command = ("prune", "--weeks", WEEK, "--confirm", bucket)
+    command = ("prune", "--weeks", WEEK, "--confirm", confirmation_of(archive))
     allowed = {"BUSTIMES_ALLOW_PRUNE": "true"}
     hold = gate.hold(*held)
     first = start(place, *command, **allowed)
@@ -86,13 +85,19 @@ def test_two_and_a_verify_leave_what_one_leaves(
 def test_what_is_deleted_while_verify_is_about_to_read_it_is_no_fault(
     proven: Proven, start: Start, gate: Gate
 ) -> None:
-    place, _ = proven
+    place, archive = proven
     bucket = place.source.removeprefix("s3://")
     hold = gate.hold("GET", rf"/{bucket}/raw/[^?]+$")
     verifying = start(place, "verify", "--weeks", WEEK)
     hold.wait()
     pruning = start(
-        place, "prune", "--weeks", WEEK, "--confirm", bucket, BUSTIMES_ALLOW_PRUNE="true"
+        place,
+        "prune",
+        "--weeks",
+        WEEK,
+        "--confirm",
+        confirmation_of(archive),
+        BUSTIMES_ALLOW_PRUNE="true",
     )
     assert pruning.wait() == 0, pruning.said()
     hold.release()

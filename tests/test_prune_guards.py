@@ -182,11 +182,15 @@ def test_the_current_week_stays_whatever_its_manifest_says(
 def test_nothing_is_deleted_unless_it_is_allowed_and_the_bucket_is_named(
     archive: Archive, tmp_path: Path
 ) -> None:
-    must_be_allowed(archive, source_of(archive).bucket)
+    bucket = source_of(archive).bucket
+    assert must_be_allowed(archive, f"{bucket}:0123abcd") == "0123abcd"
     with pytest.raises(Problem, match=r"switched off: set allow_prune = true .* ALLOW_PRUNE=true"):
-        must_be_allowed(having(archive, allow_prune=False), source_of(archive).bucket)
-    for other in ("bucket", archive.source.url, ""):
-        with pytest.raises(Problem, match=f"CONFIRM={source_of(archive).bucket} is"):
+        must_be_allowed(having(archive, allow_prune=False), f"{bucket}:0123abcd")
+    with pytest.raises(Problem, match="names the bucket, and not what is deleted from it"):
+        must_be_allowed(archive, bucket)
+    others = ("", "bucket", archive.source.url, f"{bucket}:", f"{bucket}:0123ABCD", "x:0123abcd")
+    for other in others:
+        with pytest.raises(Problem, match="is not what make prune has printed"):
             must_be_allowed(archive, other)
     folder = dataclasses.replace(archive, source=open_root(str(tmp_path / "in")))
     with pytest.raises(Problem, match="is a folder: prune deletes from S3 only"):

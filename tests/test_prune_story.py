@@ -9,7 +9,7 @@ from tasks.bustimes.archive import Archive
 from tasks.bustimes.verify import verify
 from tests.gate import Gate
 from tests.processes_under_test import WEEK, Fill, Start
-from tests.proven_archive import Proven, proven_week
+from tests.proven_archive import Proven, confirmation_in, proven_week
 
 SNAPSHOTS = 260
 """More than are deleted by one request."""
@@ -44,19 +44,25 @@ def test_it_says_what_it_would_do_is_killed_in_the_middle_and_is_done_by_the_nex
 
     looked = said("prune", "--weeks", WEEK)
     assert f"may go     {WEEK} (1 week): 260 raw snapshots, " in looked
+    confirm = confirmation_in(looked)
     command = (
         f"  make prune WEEKS={WEEK} SOURCE={place.source} DESTINATION={place.destination} "
-        f"ALLOW_PRUNE=true CONFIRM={bucket}\n"
+        f"ALLOW_PRUNE=true CONFIRM={confirm}\n"
     )
     assert looked.endswith(command)
-    assert "Deleting is switched off" in said("prune", "--confirm", bucket, code=2)
+    assert confirm.startswith(f"{bucket}:")
+    assert "Deleting is switched off" in said("prune", "--confirm", confirm, code=2)
     allowed = {"BUSTIMES_ALLOW_PRUNE": "true"}
-    other = said("prune", "--confirm", "bustimes-data", code=2, **allowed)
-    assert f"CONFIRM={bucket} is" in other
+    for other, why in (
+        (bucket, "names the bucket, and not what is deleted from it"),
+        ("bustimes-data:" + confirm[-8:], "is not what make prune has printed"),
+        (f"{bucket}:{'0' * 8}", "stands for other weeks or snapshots than these"),
+    ):
+        assert why in said("prune", "--weeks", WEEK, "--confirm", other, code=2, **allowed)
     assert raw(archive) == SNAPSHOTS
 
     hold = gate.hold("POST", r"\?delete", after=1)
-    killed = start(place, "prune", "--weeks", WEEK, "--confirm", bucket, **allowed)
+    killed = start(place, "prune", "--weeks", WEEK, "--confirm", confirm, **allowed)
     hold.wait()
     killed.kill()
     hold.lose()
@@ -67,14 +73,16 @@ def test_it_says_what_it_would_do_is_killed_in_the_middle_and_is_done_by_the_nex
     [found] = verify(archive, [WEEK], True).checks
     assert found.state == "pruned"
     assert "10 of 260 raw snapshots are left; make prune goes on" in found.details[0]
-    assert f"may go     {WEEK} (1 week): 10 raw snapshots, " in said("prune", "--weeks", WEEK)
+    left = said("prune", "--weeks", WEEK)
+    assert f"may go     {WEEK} (1 week): 10 raw snapshots, " in left
+    assert confirmation_in(left) != confirm  # another set; the first one goes on all the same
 
-    done = said("prune", "--weeks", WEEK, "--confirm", bucket, **allowed)
+    done = said("prune", "--weeks", WEEK, "--confirm", confirm, **allowed)
     assert "Deleted 10 raw snapshots, " in done
     assert raw(archive) == 0
     assert record(archive) == began | {"ended": record(archive)["ended"]}
     assert record(archive)["ended"]
-    again = said("prune", "--weeks", WEEK, "--confirm", bucket, **allowed)
+    again = said("prune", "--weeks", WEEK, "--confirm", confirm, **allowed)
     assert "Nothing is left to delete." in again
 
     kept = place.week_file()

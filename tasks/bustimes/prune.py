@@ -10,7 +10,9 @@ other, or came later, stays. Nothing of the destination is ever deleted.
 """
 
 import datetime as dt
+import hashlib
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -49,13 +51,14 @@ class Candidate:
     """A week by what may be deleted of it: `why_not`, to follow "it is", is empty where it may go.
 
     `entries` are the raw snapshots that are there and were proven. `is_done` holds where nothing
-    is left to do.
+    is left to do. `record` is that of a deletion of this week file that has begun.
     """
 
     week: Week
     why_not: str = ""
     entries: list[Entry] = field(default_factory=list)
     is_done: bool = False
+    record: PruneRecord | None = None
 
     @property
     def may_go(self) -> bool:
@@ -64,6 +67,32 @@ class Candidate:
     @property
     def bytes(self) -> int:
         return sum(one.size for one in self.entries)
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for the entries: their keys, sizes and ETags."""
+        digest = hashlib.sha256()
+        for one in sorted(self.entries, key=lambda entry: entry.key):
+            digest.update(f"{one.key}\0{one.size}\0{one.etag}\n".encode())
+        return digest.hexdigest()
+
+    def shown_as(self, code: str) -> str:
+        """What was shown of this week when the `code` was: what is there, or was when it began."""
+        if self.record is not None and code and self.record.code == code:
+            return self.record.shown
+        return self.fingerprint if self.may_go else ""
+
+
+def code_of(archive: Archive, candidates: list[Candidate], confirmed: str = "") -> str:
+    """Stands for the weeks that may go, with each of their snapshots: 8 hexadecimal digits.
+
+    Weeks whose deletion began when this code was `confirmed` count as they were then, so that what
+    was broken off goes on with the same code.
+    """
+    shown = {one.week: one.shown_as(confirmed) for one in candidates}
+    lines = [f"{week} {fingerprint}" for week, fingerprint in sorted(shown.items()) if fingerprint]
+    text = "\n".join([archive.source.url, archive.destination.url, *lines])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -144,19 +173,26 @@ class _Look:
         archive, week = self._archive, self._week
         entries = as_proven(_inventory(archive, self.manifest), listing)
         if self.record is not None and self.record.ended is not None and not entries:
-            return Candidate(week, is_done=True)
+            return Candidate(week, is_done=True, record=self.record)
         if not _is_what_was_proven(archive, self.manifest):
             return Candidate(week, "not the file that was proven: make verify DEEP=1 says more")
         for why in refused_otherwise(archive, self.manifest, {one.key for one in entries}):
             return Candidate(week, f"not kept whole: {why}")
-        return Candidate(week, entries=entries)
+        return Candidate(week, entries=entries, record=self.record)
 
 
-def prune(archive: Archive, week: Week, on_deleted: Callable[[int], object] = int) -> Pruned:
+def prune(
+    archive: Archive,
+    week: Week,
+    on_deleted: Callable[[int], object] = int,
+    shown: Candidate | None = None,
+    code: str = "",
+) -> Pruned:
     """Delete the raw snapshots of a week, if they still may go.
 
-    `on_deleted` is called with the number of objects of each batch. Raises `Problem`; what is
-    deleted by then stays on record, and the next call goes on.
+    `on_deleted` is called with the number of objects of each batch. Where the week was `shown`,
+    with this `code`, nothing else than that is deleted. Raises `Problem`; what is deleted by then
+    stays on record, and the next call goes on.
     """
     source = archive.source
     assert isinstance(source, S3Prefix)  # `must_be_allowed` has seen to it
@@ -168,7 +204,14 @@ def prune(archive: Archive, week: Week, on_deleted: Callable[[int], object] = in
             raise Problem(f"{week} is {candidate.why_not}. Nothing of it is deleted.")
         if candidate.is_done:
             return Pruned(0, 0, 0)
-        record = found.record or _begin(archive, found.manifest)
+        if shown is not None and candidate.shown_as(code) != shown.shown_as(code):
+            raise Problem(
+                f"The raw snapshots of {week} are not those that were shown any more. Nothing of "
+                "it is deleted; make prune without CONFIRM shows them anew."
+            )
+        record = found.record
+        if record is None or record.code != code:
+            record = _begin(archive, found.manifest, record, code, candidate.fingerprint)
         changed = 0
         for start in range(0, len(candidate.entries), _AT_ONCE):
             _must_still_be_there(archive, week, found.file)
@@ -196,19 +239,29 @@ def must_be_of_s3(archive: Archive) -> S3Prefix:
     return archive.source
 
 
-def must_be_allowed(archive: Archive, confirm: str) -> None:
-    """Raises `Problem` unless the settings allow deleting, and the bucket's name was given."""
+def must_be_allowed(archive: Archive, confirm: str) -> str:
+    """The code of a confirmation ``bucket:code``, which `code_of` gives.
+
+    Raises `Problem` unless the settings allow deleting, and the bucket is the source's.
+    """
     source = must_be_of_s3(archive)
     if not archive.settings.allow_prune:
         raise Problem(
             "Deleting is switched off: set allow_prune = true in [bustimes] of luigi.cfg, or "
             "ALLOW_PRUNE=true for this run."
         )
-    if confirm != source.bucket:
+    bucket, _, code = confirm.rpartition(":")
+    if not bucket and confirm == source.bucket:
         raise Problem(
-            f"{confirm!r} is not the bucket whose objects would be deleted: "
-            f"CONFIRM={source.bucket} is."
+            f"CONFIRM={confirm} names the bucket, and not what is deleted from it: make prune "
+            "without CONFIRM shows that, and prints the command with its code."
         )
+    if bucket != source.bucket or not re.fullmatch("[0-9a-f]{8}", code):
+        raise Problem(
+            f"CONFIRM={confirm} is not what make prune has printed for s3://{source.bucket}: run "
+            "it without CONFIRM, which shows what would be deleted, and take its command."
+        )
+    return code
 
 
 def as_proven(entries: list[Entry], listing: Listing) -> list[Entry]:
@@ -250,8 +303,13 @@ def _must_still_be_there(archive: Archive, week: Week, file: StoredObject) -> No
         )
 
 
-def _begin(archive: Archive, manifest: Manifest) -> PruneRecord:
-    """Write the record of a deletion that begins now; raises `Problem` if another one has."""
+def _begin(
+    archive: Archive, manifest: Manifest, before: PruneRecord | None, code: str, shown: str
+) -> PruneRecord:
+    """Write the record of a deletion that begins now, or goes on with another code.
+
+    Raises `Problem` if another one has.
+    """
     week = Week.parse(manifest.week)
     record = PruneRecord(
         week=manifest.week,
@@ -259,7 +317,9 @@ def _begin(archive: Archive, manifest: Manifest) -> PruneRecord:
         sha256=manifest.output.sha256,
         objects=manifest.snapshots,
         bytes=manifest.raw_bytes,
-        began=_time(),
+        began=before.began if before is not None else _time(),
+        code=code,
+        shown=shown,
     )
     earlier = archive.destination.find(manifests.prune_record_key_of(week))
     expected_etag = earlier.etag if earlier is not None else ""

@@ -28,7 +28,7 @@ class PruneRecord:
 
     `listing_sha256` is the fingerprint of the listing, `sha256` the week file's; `objects` and
     `bytes` are all of the listing; times are ISO 8601, UTC, and `ended` is None while it is under
-    way.
+    way. `code` is what was confirmed, and `shown` stands for the objects that were shown with it.
     """
 
     week: str
@@ -38,6 +38,8 @@ class PruneRecord:
     bytes: int
     began: str
     ended: str | None = None
+    code: str = ""
+    shown: str = ""
     version: int = VERSION
 
     def is_of(self, manifest: Manifest) -> bool:
