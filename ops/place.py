@@ -83,11 +83,7 @@ def prepare() -> Place:
     if len(chosen) == 2:
         return Place(local.state, None, scheduler)
     if chosen:
-        [other] = {"SOURCE", "DESTINATION"} - set(chosen)
-        raise Problem(
-            f"{chosen[0]} is given without {other}. Give both, each s3://bucket/prefix or a "
-            "folder; or neither, to try things out on this machine."
-        )
+        raise _half_of_a_place(chosen[0])
     server = embedded_s3.make_service(local.state, local.s3_port)
     _set_environment(
         without_proxies(without_aws(os.environ))
@@ -106,6 +102,21 @@ def _set_environment(environment: dict[str, str]) -> None:
     for name in set(os.environ) - set(environment):
         del os.environ[name]
     os.environ.update(environment)
+
+
+def _half_of_a_place(chosen: str) -> Problem:
+    """Why one of the two alone is refused, by where it was given."""
+    [other] = {"SOURCE", "DESTINATION"} - {chosen}
+    if os.environ.get(variable_of("bustimes", chosen), "").strip():
+        return Problem(
+            f"{chosen} is given without {other}. Give both, each s3://bucket/prefix or a folder; "
+            "or neither, to try things out on this machine."
+        )
+    return Problem(
+        f"{config_path()} sets {chosen.lower()} to a place of yours, and {other.lower()} is still "
+        f"{_AS_SHIPPED[other.lower()]}. Set both there, each s3://bucket/prefix or a folder, or "
+        "give both for one run: SOURCE=… DESTINATION=…."
+    )
 
 
 def _is_chosen(setting: str) -> bool:
