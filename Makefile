@@ -11,9 +11,11 @@ RUN := $(VENV)/bin/python -m ops.make
 GIVEN_OPTIONS := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 GIVEN_GOALS := $(MAKECMDGOALS)
 $(foreach name,$(GIVEN_OPTIONS),$(eval override $(name) := $$(value $(name))))
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
-export GIVEN_OPTIONS GIVEN_GOALS PYTHON $(GIVEN_OPTIONS)
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c '$(IS_NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
+export GIVEN_OPTIONS GIVEN_GOALS $(GIVEN_OPTIONS)
+quoted = '$(subst ','\'',$1)'
 
 .NOTPARALLEL:
 USES := smoke full refresh plan status logs sync verify restore prune luigid ui setup teardown
@@ -30,22 +32,22 @@ report $(USES) $(TOOLS):
 	@$(RUN) $@
 
 # What is asked before anything is installed is asked of whatever Python there is.
-HAS_PYTHON := test -n "$$PYTHON" || \
+HAS_PYTHON = $(call quoted,$(PYTHON)) -c $(call quoted,$(IS_NEW_ENOUGH)) 2>/dev/null || \
 	{ echo 'Python 3.11 or later is needed: install it, or name it with PYTHON=…' >&2; exit 2; }
 
 help:
 	@$(HAS_PYTHON)
-	@"$$PYTHON" -m ops.make help
+	@$(call quoted,$(PYTHON)) -m ops.make help
 
 .DEFAULT:
 	@$(HAS_PYTHON)
-	@"$$PYTHON" -m ops.make '$(subst ','\'',$@)'
+	@$(call quoted,$(PYTHON)) -m ops.make $(call quoted,$@)
 
 $(VENV)/.installed: requirements.lock
 	@$(HAS_PYTHON)
-	@"$$PYTHON" -m ops.make
+	@$(call quoted,$(PYTHON)) -m ops.make
 	@echo 'Installing into $(VENV) (once) …'
-	@"$$PYTHON" -m venv $(VENV) || { echo 'Debian and Ubuntu need the package python3-venv for this.' >&2; exit 2; }
+	@$(call quoted,$(PYTHON)) -m venv $(VENV) || { echo 'Debian and Ubuntu need the package python3-venv for this.' >&2; exit 2; }
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(VENV)/bin/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "project.pth").write_text(str(pathlib.Path.cwd()))'
 	@touch $@

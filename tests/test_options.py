@@ -102,6 +102,13 @@ def test_a_mistake_is_refused_before_anything_is_installed(make: Make, tmp_path:
     assert (helped.returncode, helped.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("python", ["", "/nowhere/python3", "false", "a'b $(touch evil)"])
+def test_a_python_that_is_none_is_told(make: Make, tmp_path: Path, python: str) -> None:
+    ran = make("help", f"PYTHON={python}")
+    assert "Python 3.11 or later is needed: install it, or name it with PYTHON=…" in ran.stderr
+    assert not list(tmp_path.rglob("evil"))
+
+
 ODD = 'a\'b "c" $(touch evil) `touch evil` $HOME ; touch evil # é\t\\d'
 
 
