@@ -21,6 +21,7 @@ from tasks.storage.patience import Patience
 PROJECT = Path(__file__).resolve().parent.parent
 _Section = TypeVar("_Section", "Settings", "LocalSettings", "Ec2Settings", "NotifySettings")
 ORDERS = ("vehicle", "snapshot")
+PYTHON_ESCAPES = ("utf-8", "code-points")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Settings:
     max_errors: int
     compression_level: int
     max_snapshot_mb: int
+    python_escapes: str
     processes: int
     reads_at_once: int
     spot_checks: int
@@ -267,6 +269,12 @@ def _order(text: str, where: str) -> str:
     return text
 
 
+def _python_escapes(text: str, where: str) -> str:
+    if text and text not in PYTHON_ESCAPES:
+        raise Problem(f"{where} is {text!r}: give {' or '.join(PYTHON_ESCAPES)}, or nothing.")
+    return text
+
+
 def _name(text: str, where: str) -> str:
     if not re.fullmatch("(?!(?i:aws|ssm|sg-))[A-Za-z][A-Za-z0-9-]{2,62}", text):
         raise Problem(
@@ -321,7 +329,7 @@ def _topic(text: str, where: str) -> str:
     return text
 
 
-_MAY_BE_EMPTY = {"webhook", "sns_topic"}
+_MAY_BE_EMPTY = {"python_escapes", "webhook", "sns_topic"}
 
 
 def _text(text: str, _where: str) -> str:
@@ -341,6 +349,7 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "max_errors": _whole_number(0, 10_000_000),
     "compression_level": _whole_number(0, 12),
     "max_snapshot_mb": _whole_number(1, 1024),
+    "python_escapes": _python_escapes,
     "processes": _whole_number(0, 256),
     "reads_at_once": _whole_number(1, 512),
     "spot_checks": _whole_number(0, 1000),

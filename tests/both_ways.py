@@ -13,36 +13,48 @@ _KEY, _TIME = (
 )
 
 
-def converted(body: bytes, order: str = "snapshot", level: int = 1) -> ConvertedHour:
+def converted(
+    body: bytes, order: str = "snapshot", level: int = 1, python_escapes: str = ""
+) -> ConvertedHour:
     """The body as the only one of its hour."""
-    return convert([(_KEY, _TIME, body)], order, level, count=1, largest=len(body))
+    return convert(
+        [(_KEY, _TIME, body)],
+        order,
+        level,
+        count=1,
+        largest=len(body),
+        python_escapes=python_escapes,
+    )
 
 
-def read_records(body: bytes) -> Records:
+def read_records(body: bytes, python_escapes: str = "") -> Records:
     """What `snapshot.read_records` gives; fails unless the conversion gives the same."""
     try:
-        wanted = snapshot.read_records(body)
+        wanted = snapshot.read_records(body, python_escapes)
     except Refused as refused:
         reason = refused
     else:
-        _must_be_converted(body, wanted)
+        _must_be_converted(body, wanted, python_escapes)
         return wanted
-    hour = converted(body)
+    hour = converted(body, python_escapes=python_escapes)
     assert hour.refused == [(_KEY, str(reason))]
+    assert hour.has_asked_setting == reason.has_asked_setting
     assert (hour.lines, hour.member, hour.fields, hour.vehicles) == (0, b"", {}, [])
     raise reason
 
 
-def _must_be_converted(body: bytes, wanted: Records) -> None:
+def _must_be_converted(body: bytes, wanted: Records, python_escapes: str) -> None:
     end = line_end(_TIME)
     lines = [
         (b"{" + end[1:] if record == b"{}" else record[:-1] + end) for record in wanted.records
     ]
-    assert _lines(converted(body)) == b"".join(lines)
+    as_it_came = converted(body, python_escapes=python_escapes)
+    assert _lines(as_it_came) == b"".join(lines)
+    assert as_it_came.has_asked_setting == wanted.has_asked_setting
     places = range(len(lines))
     by_vehicle = sorted(places, key=lambda place: _rank(wanted.vehicles[place]))
     for level in (0, 1):
-        hour = converted(body, "vehicle", level)
+        hour = converted(body, "vehicle", level, python_escapes)
         assert _lines(hour) == b"".join(lines[place] for place in by_vehicle)
 
 

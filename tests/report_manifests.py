@@ -166,6 +166,7 @@ def proof(made: dict[str, Any], share: float = 1.0, when: str = "2026-11-15T04:1
         "snapshots": made["snapshots"],
         "records": made["records"],
         "when": when,
+        "readers": 2,
     }
 
 

@@ -22,7 +22,7 @@ class Long(int):
 
 
 class Plain(str):
-    """A byte string of Python 2, which its repr prints without a u; a character a byte."""
+    """Text that Python 2 had as bytes of UTF-8, which its repr prints without a u."""
 
     __slots__ = ()
 
@@ -64,12 +64,9 @@ _scraps = st.lists(st.sampled_from(SCRAPS), max_size=4).map("".join)
 texts = st.one_of(
     st.text(max_size=8), _scraps, st.builds("{}{}".format, st.text(max_size=3), _scraps)
 )
-_bytes_as_text = st.one_of(
-    st.text(st.characters(max_codepoint=255), max_size=8),
-    st.lists(st.sampled_from([scrap for scrap in SCRAPS if max(scrap) <= "\xff"]), max_size=4).map(
-        "".join
-    ),
-)
+_HALF = re.compile("[\ud800-\udfff]")
+_whole_scraps = st.sampled_from([scrap for scrap in SCRAPS if not _HALF.search(scrap)])
+_texts_of_bytes = st.one_of(st.text(max_size=8), st.lists(_whole_scraps, max_size=4).map("".join))
 whole_numbers = st.one_of(
     st.integers(-10, 5000),
     st.sampled_from([-0, 1533266189000, 10**17, 10**18 - 1, 1 - 10**18, 10**18, 2**63, -(2**64)]),
@@ -80,7 +77,7 @@ _floats = st.one_of(
     st.sampled_from([-0.0, 1e-05, 1e16, 5e-324, 1.7976931348623157e308, 0.1, -122.7821123]),
 )
 _scalars = st.one_of(st.none(), st.booleans(), whole_numbers, _floats, texts)
-_python2_scalars = st.one_of(_scalars, whole_numbers.map(Long), st.builds(Plain, _bytes_as_text))
+_python2_scalars = st.one_of(_scalars, whole_numbers.map(Long), st.builds(Plain, _texts_of_bytes))
 
 
 def _lists_of_records(
@@ -103,10 +100,12 @@ def _not_added_by_the_archive(name: str) -> bool:
 
 names = st.one_of(st.sampled_from(NAMES), texts).filter(_not_added_by_the_archive)
 _python2_names = st.one_of(
-    names, st.builds(Plain, _bytes_as_text).filter(_not_added_by_the_archive)
+    names, st.builds(Plain, _texts_of_bytes).filter(_not_added_by_the_archive)
 )
 snapshots = _lists_of_records(names, _scalars)
 python2_snapshots = _lists_of_records(_python2_names, _python2_scalars)
+settings = st.sampled_from(["", "utf-8", "code-points"])
+"""Values of `python_escapes`."""
 
 
 def python2_repr(value: Any) -> str:
@@ -116,8 +115,10 @@ def python2_repr(value: Any) -> str:
             return f"{int(value)}L"
         case None | bool() | int() | float():
             return repr(value)
+        case Plain():
+            return _python2_quoted(value.encode().decode("latin-1"))
         case str():
-            return ("" if isinstance(value, Plain) else "u") + _python2_quoted(value)
+            return "u" + _python2_quoted(value)
         case list():
             return "[" + ", ".join(map(python2_repr, value)) + "]"
         case dict():
@@ -144,8 +145,11 @@ def _python2_character(character: str, quote: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def loose_repr(value: Any, choice: random.Random) -> str:
-    """The value in any of the ways in which Python reads it, though it never prints them."""
+def loose_repr(value: Any, choice: random.Random, python: int = 3) -> str:
+    """The value in any of the ways in which that Python reads it, though it never prints them.
+
+    Strings of Python 2 have a u, where they are not `Plain`, and hold nothing but ASCII.
+    """
 
     def items(texts: list[str], opening: str, closing: str) -> str:
         space = choice.choice(["", " ", "\n ", "\t"])
@@ -156,15 +160,24 @@ def loose_repr(value: Any, choice: random.Random) -> str:
             return python2_repr(value)
         case str():
             quote = choice.choice("'\"")
-            inner = "".join(_loose_character(character, quote, choice) for character in value)
-            return choice.choice(["u", "U", ""]) + quote + inner + quote
+            of_bytes = python == 2 and isinstance(value, Plain)
+            letters = value.encode().decode("latin-1") if of_bytes else value
+            inner = "".join(_loose_character(one, quote, choice, of_bytes) for one in letters)
+            if python == 2 and not inner.isascii():
+                inner = "".join(one if one.isascii() else _escaped(one) for one in inner)
+            return (
+                (choice.choice("uU") if python == 2 and not of_bytes else "")
+                + quote
+                + inner
+                + quote
+            )
         case list():
-            return items([loose_repr(item, choice) for item in value], "[", "]")
+            return items([loose_repr(item, choice, python) for item in value], "[", "]")
         case dict():
             colon = choice.choice([":", ": ", " : "])
             return items(
                 [
-                    loose_repr(name, choice) + colon + loose_repr(item, choice)
+                    loose_repr(name, choice, python) + colon + loose_repr(item, choice, python)
                     for name, item in value.items()
                 ],
                 *"{}",
@@ -172,16 +185,23 @@ def loose_repr(value: Any, choice: random.Random) -> str:
     raise TypeError(value)
 
 
-def _loose_character(character: str, quote: str, choice: random.Random) -> str:
+def _escaped(character: str) -> str:
     code = ord(character)
-    ways = [f"\\U{code:08x}"]
-    if code < 0x10000:
-        ways.append(f"\\u{code:04X}")
+    return f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _loose_character(character: str, quote: str, choice: random.Random, of_bytes: bool) -> str:
+    code = ord(character)
+    ways = [] if of_bytes else [f"\\U{code:08x}"]
+    if code < 0x10000 and not of_bytes:
+        ways.append(_escaped(character))
     if code < 256:
         ways += [f"\\x{code:02x}", f"\\{code:03o}"]
     if character in (quote, "\\"):
         ways += ["\\" + character] * 5
-    elif character not in "\0\r\n" and not 0xD800 <= code < 0xE000:
+    elif (
+        character not in "\0\r\n" and not 0xD800 <= code < 0xE000 and not (of_bytes and code > 127)
+    ):
         ways += [character] * 10 + ["\\\n" + character]
     return choice.choice(ways)
 
@@ -242,16 +262,39 @@ class Nothing:
     """What Python reads in a text that is neither JSON nor a literal."""
 
 
-def what_python_reads(text: str) -> Any:
-    """The value of a JSON text or of a Python literal, or Nothing.
+def what_python_reads(text: str, python_escapes: str = "") -> Any:
+    """The value of a JSON text or of the literal of the Python that wrote it, or Nothing.
 
-    A literal may hold Python 2's longs and, as a leniency, the constants of JSON.
+    A literal may hold, as a leniency, the constants of JSON.
     """
-    for read in (_read_json, ast.literal_eval, _read_leniently):
-        value = _tried(read, text)
-        if value is not Nothing:
-            return value
-    return Nothing
+    value = _tried(_read_json, text)
+    if value is not Nothing:
+        return value
+    values = [
+        _tried(read, text)
+        for python, read in ((2, _read_as_python_2), (3, _read_as_python_3))
+        if python in _pythons(text, python_escapes)
+    ]
+    try:
+        kinds = [exactly(value) for value in values if value is not Nothing]
+    except TypeError:  # a set, a complex number
+        return Nothing
+    are_one = kinds and len(kinds) == len(values) and all(kind == kinds[0] for kind in kinds)
+    return values[0] if are_one else Nothing
+
+
+def _pythons(text: str, python_escapes: str) -> list[int]:
+    """Which may have written it: none where it has marks of both."""
+    code, strings = _parted(text)
+    of_2 = any(part[-1:] in ("u", "U") for part in code[:-1]) or any(map(_LONG.search, code))
+    of_3 = not text.isascii() or any(
+        re.search(r"(?<!\\)(\\\\)*\\[uU]", string)
+        for part, string in zip(code, strings, strict=False)
+        if part[-1:] not in ("u", "U")
+    )
+    if of_2 or of_3:
+        return [] if of_2 and of_3 else [2 if of_2 else 3]
+    return {"utf-8": [2], "code-points": [3]}.get(python_escapes, [2, 3])
 
 
 def what_json_reads(text: bytes) -> Any:
@@ -281,16 +324,45 @@ _LONG = re.compile(r"(?<![\w.])(?<![eE][-+])(\d+)[lL]\b")
 _JSON_CONSTANT = re.compile(r"\b(?:true|false|null)\b")
 
 
-def _read_leniently(text: str) -> Any:
-    def outside(code: str) -> str:
-        code = _JSON_CONSTANT.sub(
-            lambda match: {"true": "True", "false": "False", "null": "None"}[match[0]], code
-        )
-        return _LONG.sub(r"\1", code)
-
-    parts = []
-    at = 0
+def _parted(text: str) -> tuple[list[str], list[str]]:
+    """What stands outside of strings, one part more than strings, and the strings."""
+    code, strings, at = [], [], 0
     for string in _STRING.finditer(text):
-        parts += [outside(text[at : string.start()]), string[0]]
+        code.append(text[at : string.start()])
+        strings.append(string[0])
         at = string.end()
-    return ast.literal_eval("".join(parts) + outside(text[at:]))
+    return [*code, text[at:]], strings
+
+
+def _read_as_python_3(text: str) -> Any:
+    code, strings = _parted(text)
+    code = [_with_constants_of_python(part) for part in code]
+    return ast.literal_eval("".join(map("".join, zip(code, [*strings, ""], strict=True))))
+
+
+def _read_as_python_2(text: str) -> Any:
+    """Strings without u are bytes, which Python 3 reads likewise if they have a b."""
+    code, strings = _parted(text)
+    code = [_LONG.sub(r"\1", _with_constants_of_python(part)) for part in code]
+    strings = [
+        string if part[-1:] in ("u", "U") else f"b{string}"
+        for part, string in zip(code, strings, strict=False)
+    ]
+    return _decoded(ast.literal_eval("".join(map("".join, zip(code, [*strings, ""], strict=True)))))
+
+
+def _decoded(value: Any) -> Any:
+    match value:
+        case bytes():
+            return value.decode()
+        case list():
+            return [_decoded(one) for one in value]
+        case dict():
+            return {_decoded(name): _decoded(one) for name, one in value.items()}
+    return value
+
+
+def _with_constants_of_python(code: str) -> str:
+    return _JSON_CONSTANT.sub(
+        lambda match: {"true": "True", "false": "False", "null": "None"}[match[0]], code
+    )

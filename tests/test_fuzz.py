@@ -27,6 +27,7 @@ INPUTS = {
     "gzip": 25,
     "json": 2500,
     "repr": 1000,
+    "second reader": 500,
     "names": 4000,
     "manifests": 1500,
     "settings": 120,

@@ -77,6 +77,12 @@ def with_proof_of_other_file(archive: Archive) -> None:
     archive.destination.write(proof.key_of(WEEK), data.encode())
 
 
+def with_proof_of_an_older_version(archive: Archive) -> None:
+    values = json.loads(archive.destination.read(proof.key_of(WEEK)))
+    del values["readers"]
+    archive.destination.write(proof.key_of(WEEK), json.dumps(values).encode())
+
+
 def with_other_file_by_another_tool(archive: Archive) -> None:
     """Of the same size and without a checksum: only its bytes tell."""
     data, destination = archive.destination.read(FILE), archive.destination
@@ -128,6 +134,7 @@ GUARDS: dict[str, tuple[Callable[[Archive], None], str]] = {
     "never": (without_proof, "not proven"),
     "proof": (with_damaged_proof, "is no record of a verification"),
     "other proof": (with_proof_of_other_file, "converted again since it was proven"),
+    "old proof": (with_proof_of_an_older_version, "proven by an older version"),
     "other file": (with_other_file, "damaged: the file's SHA-256 is not"),
     "other tool": (with_other_file_by_another_tool, "not the file that was proven"),
     "refused": (without_refused, "damaged: the bytes of the unreadable"),

@@ -213,20 +213,23 @@ def test_manifests_of_version_1_are_reported_without_what_they_lack(
 def test_proofs_count_for_the_file_that_was_proven(
     archive: Archive, out: Path, page: Callable[[], str]
 ) -> None:
-    whole, part, rewritten, broken = span(WEEK, Week(2021, 48))
-    for week in (whole, part, rewritten, broken):
+    whole, part, rewritten, broken, older = span(WEEK, Week(2021, 49))
+    for week in (whole, part, rewritten, broken, older):
         made_up.write(out, made_up.manifest(week))
     made_up.write_json(out / f"_verified/{whole}.json", made_up.proof(made_up.manifest(whole), 1.0))
     made_up.write_json(out / f"_verified/{part}.json", made_up.proof(made_up.manifest(part), 0.02))
     old = made_up.proof(made_up.manifest(rewritten)) | {"sha256": "another"}
     made_up.write_json(out / f"_verified/{rewritten}.json", old)
     (out / f"_verified/{broken}.json").write_text("{")
+    by_older = made_up.proof(made_up.manifest(older), 1.0)
+    del by_older["readers"]
+    made_up.write_json(out / f"_verified/{older}.json", by_older)
     found = states_of(archive)
-    assert [one.proof is not None for one in found.values()] == [True, True, False, False]
-    assert [one.was_proven for one in found.values()] == [False, False, True, False]
+    assert [one.proof is not None for one in found.values()] == [True, True, False, False, False]
+    assert [one.was_proven for one in found.values()] == [False, False, True, False, True]
     text = text_of(page())
-    assert "1 of 4 are proven record by record, 1 more by a sample; last on 15 November" in text
-    assert "1 week had been verified, but not as the file is now." in text
+    assert "1 of 5 are proven record by record, 1 more by a sample; last on 15 November" in text
+    assert "2 weeks had been verified, but not as the file is now, or by an older version." in text
     assert f"Could not be read, and left out: _verified/{broken}.json." in text
 
 

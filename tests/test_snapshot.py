@@ -22,6 +22,7 @@ from strategies import (
     names,
     python2_repr,
     python2_snapshots,
+    settings,
     snapshots,
     texts,
     what_json_reads,
@@ -32,13 +33,13 @@ from strategies import (
 from tasks.bustimes.snapshot import Refused, key_of, time_of
 
 
-def read(body: bytes) -> list[Record]:
-    return [json.loads(record) for record in read_records(body).records]
+def read(body: bytes, python_escapes: str = "") -> list[Record]:
+    return [json.loads(record) for record in read_records(body, python_escapes).records]
 
 
-def read_or_reason(body: bytes) -> list[Record] | str:
+def read_or_reason(body: bytes, python_escapes: str = "") -> list[Record] | str:
     try:
-        return read(body)
+        return read(body, python_escapes)
     except Refused as refusal:
         return str(refusal)
 
@@ -55,16 +56,33 @@ def reason_against(body: bytes) -> str:
 @given(python2_snapshots)
 def test_every_record_of_a_python_2_repr_is_kept_value_for_value(records: list[Record]) -> None:
     body = python2_repr(records)
-    assert exactly(read(body.encode())) == exactly(records)
-    assert exactly(records) == exactly(what_python_reads(body))
+    assert exactly(read(body.encode(), "utf-8")) == exactly(records)
+    assert exactly(records) == exactly(what_python_reads(body, "utf-8"))
+
+
+@given(python2_snapshots, settings)
+def test_a_snapshot_that_says_who_wrote_it_needs_no_setting(
+    records: list[Record], setting: str
+) -> None:
+    body = python2_repr([*records, {"mark of Python 2": 1}])
+    assert exactly(read(body.encode(), setting)[:-1]) == exactly(records)
 
 
 @given(snapshots, st.integers(0, 2**32))
-def test_every_record_of_any_python_literal_is_kept_value_for_value(
+def test_every_record_of_any_literal_of_python_3_is_kept_value_for_value(
     records: list[Record], seed: int
 ) -> None:
     body = loose_repr(records, random.Random(seed))
-    assert exactly(read(body.encode())) == exactly(ast.literal_eval(body)) == exactly(records)
+    wanted = exactly(ast.literal_eval(body))
+    assert exactly(read(body.encode(), "code-points")) == wanted == exactly(records)
+
+
+@given(python2_snapshots, st.integers(0, 2**32))
+def test_every_record_of_any_literal_of_python_2_is_kept_value_for_value(
+    records: list[Record], seed: int
+) -> None:
+    body = loose_repr(records, random.Random(seed), python=2)
+    assert exactly(read(body.encode(), "utf-8")) == exactly(records)
 
 
 @given(snapshots, st.booleans())
@@ -88,17 +106,20 @@ def test_the_content_tells_the_format_so_both_read_alike(records: list[Record]) 
 @given(
     st.one_of(python2_snapshots.map(python2_repr), snapshots.map(json.dumps)),
     edits,
+    settings,
 )
-def test_a_damaged_body_is_refused_or_read_as_python_reads_it(body: str, edits: list[Any]) -> None:
+def test_a_damaged_body_is_refused_or_read_as_python_reads_it(
+    body: str, edits: list[Any], setting: str
+) -> None:
     bad = damaged(body, edits)
-    outcome = read_or_reason(bad)
+    outcome = read_or_reason(bad, setting)
     assert outcome != ""
     try:
         text = bad.removeprefix(b"\xef\xbb\xbf").strip().decode()
     except UnicodeDecodeError:
         assert isinstance(outcome, str)
         return
-    wanted = [] if text == "{}" else what_python_reads(text)
+    wanted = [] if text == "{}" else what_python_reads(text, setting)
     if isinstance(outcome, list):
         assert wanted is not Nothing
         assert exactly(outcome) == exactly(wanted)
@@ -134,6 +155,66 @@ def test_no_vehicles_at_all_is_an_empty_snapshot(body: bytes) -> None:
 @pytest.mark.parametrize("body", ['[{"a": "é"}]', "[{u'a': u'\\xe9'}]", "[{'a': 'é'}]"])
 def test_a_byte_order_mark_and_space_around_a_body_are_no_part_of_it(body: str) -> None:
     assert read(b"\xef\xbb\xbf \n" + body.encode() + b"\n") == [{"a": "é"}]
+
+
+# Who wrote it
+
+
+def test_two_equal_words_of_python_2_are_equal_in_the_week() -> None:
+    """As issue 14 has it; the first was once read as by Python 3, and proven."""
+    body = rb"[{'s': 'Caf\xc3\xa9', u't': u'Caf\xe9'}]"
+    assert read(body) == [{"s": "Café", "t": "Café"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (rb"[{'s': 'Caf\xc3\xa9', u't': u'Caf\xe9'}]", "Café"),
+        (rb"[{'s': 'Caf\303\251'}, {'s': 1L}]", "Café"),
+        ("[{'s': 'Caf\\xc3\\xa9'}, {'t': 'é'}]".encode(), "CafÃ©"),
+        (rb"[{'s': 'Caf\xc3\xa9'}, {'t': '\u2019'}]", "CafÃ©"),
+        (rb"[{'s': 'Caf\xc3\xa9'}, {'t': '\\u2019'}]", {"utf-8": "Café", "code-points": "CafÃ©"}),
+        (rb"[{'s': 'plain'}]", "plain"),
+        (rb'[{"s": "\u00e9"}]', "é"),
+        (rb'[{"s": "Caf\u00e9", "t": None}]', "Café"),
+    ],
+)
+def test_the_body_says_who_wrote_it_or_the_setting_does(
+    body: bytes, wanted: str | dict[str, str]
+) -> None:
+    for setting in ("utf-8", "code-points", ""):
+        word = wanted.get(setting) if isinstance(wanted, dict) else wanted
+        if word is None:
+            assert "set python_escapes" in reason_against(body)
+        else:
+            assert read(body, setting)[0]["s"] == word
+            assert read_records(body, setting).has_asked_setting == isinstance(wanted, dict)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (rb"[{'s': '\xc3\xa9'}]", r"its literal '\xc3\xa9' holds bytes if Python 2 wrote it"),
+        (rb"[{'s': '\xc3\xa9', 't': 'x'}", "it ends in the middle (cut off)"),
+        (rb"[{'s': '\xc3\xa9'}, 5]", "it is a list that holds a number where a record should be"),
+        (rb"[{'s': '\xc3\xa9', 't': b''}]", "it is neither JSON nor Python's repr"),
+        (rb"[{'s': '\xc3\xa9', 't': '\x4'}]", "it is not Python's repr"),
+        (rb'[{"it\'s": "\xc3\xa9"}]', r'its literal "\xc3\xa9" holds bytes if Python 2 wrote it'),
+        (rb"[{u'a': 1, 's': '\xe9'}]", r"its literal '\xe9' holds bytes, as in Python 2, that are"),
+        (rb"[{u'a': 1, 's': '\u00e9'}]", r"only Python 2 prints u'a', and only Python 3 the lit"),
+        ("[{u'a': u'é'}]".encode(), "only Python 2 prints u'a', and only Python 3 characters that"),
+        ("[{'a': 5L, 'b': 'é'}]".encode(), "only Python 2 prints 5L, and only Python 3 characters"),
+        (rb"[{'snapshot_time': '\xe9'}]", r"its literal '\xe9' holds bytes if Python 2 wrote it"),
+    ],
+)
+def test_what_has_no_meaning_or_two_is_refused_with_that_reason(body: bytes, reason: str) -> None:
+    assert reason in reason_against(body)
+
+
+def test_a_long_literal_is_not_shown_whole_and_nothing_in_it_is_a_control_character() -> None:
+    reason = reason_against(b"[{'s': '\x1b[2J" + rb"\xc3\xa9" * 5000 + b"'}]")
+    assert reason.isprintable()
+    assert len(reason) < 300
 
 
 def test_the_constants_of_json_are_read_inside_a_repr() -> None:

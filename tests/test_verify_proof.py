@@ -90,6 +90,7 @@ def test_a_proof_says_what_was_compared(archive: Archive) -> None:
         snapshots=12,
         records=110,
         when=when,
+        readers=2,
     )
     assert when.endswith("+00:00")
     assert proof.is_valid(found, manifest(archive), listing_of(archive))
@@ -117,6 +118,20 @@ def test_a_proof_counts_only_for_what_it_is_of(archive: Archive) -> None:
     some = dataclasses.replace(found, share=0.5)
     assert not proof.is_valid(some, now, listing)
     assert proof.is_valid(some, now, listing, share=0.5)
+
+
+def test_a_proof_by_the_readers_of_an_older_version_does_not_count(archive: Archive) -> None:
+    """They took the bytes of Python 2's literals for Latin-1, both of them."""
+    check(archive, share=1.0)
+    values = json.loads(archive.destination.read(proof.key_of(WEEK)))
+    assert values.pop("readers") == proof.READERS
+    archive.destination.write(proof.key_of(WEEK), json.dumps(values).encode())
+    old = proof.read(archive, WEEK)
+    assert old is not None
+    assert not proof.is_valid(old, manifest(archive), listing_of(archive))
+    check(archive, share=0.5)  # less is more
+    new = proof.read(archive, WEEK)
+    assert proof.is_valid(new, manifest(archive), listing_of(archive), share=0.5)
 
 
 def test_a_larger_share_stays_on_record_as_long_as_it_counts(archive: Archive) -> None:

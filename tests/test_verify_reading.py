@@ -23,6 +23,7 @@ from strategies import (
     loose_repr,
     python2_repr,
     python2_snapshots,
+    settings,
     snapshots,
 )
 
@@ -31,6 +32,7 @@ from tasks.bustimes.verify import line_fields
 from tasks.bustimes.verify.hour_reader import HourRead, fields_of_hour, read_hour
 from tasks.bustimes.verify.second_reader import NotRead, text_of, texts_of
 from tasks.compression import gzip_member
+from tasks.settings import PYTHON_ESCAPES
 
 HOUR = "2021-11-08T00"
 TIME = b"2021-11-08T00:00:05+00:00"
@@ -39,13 +41,13 @@ TIME = b"2021-11-08T00:00:05+00:00"
 # The second reader
 
 
-def must_read_alike(body: bytes) -> None:
+def must_read_alike(body: bytes, python_escapes: str = "") -> None:
     """What the conversion reads, the second reader reads too, record for record."""
     try:
-        records = snapshot.read_records(body).records
+        records = snapshot.read_records(body, python_escapes).records
     except snapshot.Refused:
         return
-    assert sorted(texts_of(body)) == sorted(str_text(record) for record in records)
+    assert sorted(texts_of(body, python_escapes)) == sorted(str_text(record) for record in records)
 
 
 def str_text(record: bytes) -> bytes:
@@ -54,14 +56,16 @@ def str_text(record: bytes) -> bytes:
     return text
 
 
-@given(python2_snapshots)
-def test_it_reads_what_python_2_printed(records: list[Record]) -> None:
-    must_read_alike(python2_repr(records).encode())
+@given(python2_snapshots, settings)
+def test_it_reads_what_python_2_printed(records: list[Record], setting: str) -> None:
+    must_read_alike(python2_repr(records).encode(), setting)
 
 
-@given(snapshots, st.integers(0, 2**32))
-def test_it_reads_any_python_literal(records: list[Record], seed: int) -> None:
-    must_read_alike(loose_repr(records, random.Random(seed)).encode())
+@given(python2_snapshots, st.integers(0, 2**32), st.sampled_from([2, 3]), settings)
+def test_it_reads_any_python_literal(
+    records: list[Record], seed: int, python: int, setting: str
+) -> None:
+    must_read_alike(loose_repr(records, random.Random(seed), python).encode(), setting)
 
 
 @given(snapshots, st.booleans(), st.sampled_from([None, (",", ":")]))
@@ -72,12 +76,56 @@ def test_it_reads_any_json(
     must_read_alike(body.encode("utf-8", "replace"))
 
 
-@given(python2_snapshots, st.booleans(), edits)
+@given(python2_snapshots, st.booleans(), edits, settings)
 def test_it_reads_a_damaged_body_as_the_conversion_does_or_that_refuses_it(
-    records: list[Record], is_repr: bool, edits: list[Any]
+    records: list[Record], is_repr: bool, edits: list[Any], setting: str
 ) -> None:
     body = python2_repr(records) if is_repr else json.dumps(records)
-    must_read_alike(damaged(body, edits))
+    must_read_alike(damaged(body, edits), setting)
+
+
+TWICE = rb"[{'s': 'Caf\xc3\xa9'}, {'a': 1, 'Caf\303\251': '\xe2\x80\x99 \\ \''}, {'b': 2}]"
+OF_PYTHON_2 = (b"{u'a': 1}", b"{'a': u''}", b'{u"a": 1}', b"{'a': 12L}", b"{U'a': None}")
+OF_PYTHON_3 = (
+    "{'a': 'é'}".encode(),
+    '{"é": 1}'.encode(),
+    rb"{'a': '\u2019'}",
+    rb"{'\U0001f600': 1}",
+)
+
+
+@pytest.mark.parametrize("mark", [*OF_PYTHON_2, *OF_PYTHON_3])
+def test_a_mark_anywhere_in_a_body_says_who_wrote_all_of_it(mark: bytes) -> None:
+    for body in (TWICE[:-1] + b", " + mark + b"]", b"[" + mark + b", " + TWICE[1:]):
+        for setting in ("", *PYTHON_ESCAPES):
+            words = sorted(texts_of(body, setting))
+            assert ('{"s":"Café"}'.encode() in words) == (mark in OF_PYTHON_2)
+            assert ('{"s":"CafÃ©"}'.encode() in words) == (mark in OF_PYTHON_3)
+            must_read_alike(body, setting)
+
+
+def test_without_a_mark_it_goes_by_the_setting_of_the_conversion() -> None:
+    assert '{"s":"Café"}'.encode() in texts_of(TWICE, "utf-8")
+    assert '{"s":"CafÃ©"}'.encode() in texts_of(TWICE, "code-points")
+    must_read_alike(TWICE, "utf-8")
+    must_read_alike(TWICE, "code-points")
+    with pytest.raises(NotRead):
+        texts_of(TWICE)
+
+
+@pytest.mark.parametrize("of_2", OF_PYTHON_2)
+@pytest.mark.parametrize("of_3", OF_PYTHON_3)
+def test_it_does_not_read_what_has_marks_of_both(of_2: bytes, of_3: bytes) -> None:
+    for between in (b", ", b",", b", {'b': 3}, "):
+        for one, other in ((of_2, of_3), (of_3, of_2)):
+            with pytest.raises(NotRead):
+                texts_of(b"[" + one + between + other + b"]", "utf-8")
+
+
+def test_it_does_not_read_bytes_that_are_no_utf_8() -> None:
+    for written in (rb"'\xe9'", rb"'\303'", rb"'\xed\xa0\xbd'"):
+        with pytest.raises(NotRead):
+            texts_of(b"[{u'a': %s}]" % written)
 
 
 @pytest.mark.parametrize(
@@ -87,12 +135,14 @@ def test_it_reads_a_damaged_body_as_the_conversion_does_or_that_refuses_it(
         b"""[{'a': 'x}, {"y'}, {'b': 'z}, {'}]""",
         b"[{u'a': 1, u'a': 2}, {u'b': [{u'c': 1}, {u'd': 2}]}]",
         b"[{u'a': u'Menu'}, {u'a': u\"it's\"}, {u'a': 12L, u'b': u'12L, 5'}]",
-        b"[{u'a': -0.0, u'b': 1e-05, u'c': -12L, u'd': u'\\ud83d\\ude00', u'e': '\\xe9'}]",
+        b"[{u'a': -0.0, u'b': 1e-05, u'c': -12L, u'd': u'\\ud83d\\ude00', u'e': '\\xc3\\xa9'}]",
         b'[{"a": 1.50}, {"a": 1e999}, {"a": "\\ud83d"}, {"a": 123456789012345678901234567890}]',
         b'[{"a": "}, {"}, {"b": "\\u0041 },{"}]',
         b'[{"a":1},{"b":"}, {"}]',
         b'[{}, {"a": {}}, {"b": [[], [{}]]}]',
         b"[{'a': true, 'b': null}, {u'c': None}]",
+        "[{'a': 'menu}, {u', 'b': 'é'}, {'c': '1L'}]".encode(),
+        rb"[{'a': 'menu}, {u', 'b': '\u2019'}, {'c': 1}]",
         b"\xef\xbb\xbf [ ] ",
         b"{}",
     ],
@@ -166,7 +216,7 @@ def test_what_is_no_list_of_records_is_not_read(body: bytes) -> None:
 @example([{"a1": 1}, {"a2": 1.0}, {"a3": None}, {"a": 12}], False)
 def test_an_hour_is_read_as_it_was_converted(records: list[Record], is_repr: bool) -> None:
     body = python2_repr(records) if is_repr else json.dumps(records)
-    hour = converted(body.encode("utf-8", "replace"), order="vehicle")
+    hour = converted(body.encode("utf-8", "replace"), order="vehicle", python_escapes="utf-8")
     read = read_hour(hour.member, HOUR, hour.lines, "vehicle", {TIME})
     assert read.fault == ""
     assert (read.lines, read.uncompressed_bytes) == (hour.lines, hour.uncompressed_bytes)

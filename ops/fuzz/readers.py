@@ -20,10 +20,14 @@ from ops.fuzz.targets import Target, in_python
 from tasks.bustimes import json_records, python_repr, snapshot
 from tasks.bustimes.hour import BY_LINES, ConvertedHour, convert, line_end
 from tasks.bustimes.kernel import Kernel
+from tasks.bustimes.python_repr import CODE_POINTS, Escapes
 from tasks.bustimes.snapshot import Records, Refused, VehicleKey
 from tasks.bustimes.synthetic import snapshots as synthetic_snapshots
+from tasks.bustimes.verify import second_reader
+from tasks.settings import PYTHON_ESCAPES
 
 _MOST_BODIES = 8
+_SECOND = "tasks/bustimes/verify/second_reader.py"
 _PAIRS = json.JSONDecoder(object_pairs_hook=list, parse_int=str)
 _TIME = dt.datetime(2021, 11, 8, tzinfo=dt.UTC)
 
@@ -33,6 +37,7 @@ _SYNTAX = (
     *(b"false", b"None", b"True", b"False", b"NaN", b"Infinity", b"-Infinity", b"nul", b"Nonee"),
     *(b"u'", b'u"', b"U'", b"b'", b"r'", b"u", b"L", b"l", b"12L", b"-", b"0", b"1e5", b"-0.0"),
     *(b"\\n", b"\\u00e9", b"\\ud83d", b"\\ude00", b"\\ud83d\\ude00", b"\\x41", b"\\U0001f600"),
+    *(b"\\xc3\\xa9", b"\\303\\251", b"'\\xe9'", b"'\\u00e9'", b"u'\\u00e9'", b"'a': '\\xc3\\xa9'"),
     *(b"\\U00110000", b"\\uD8", b"\\x4", b"\\N{DASH}", b"\\777", b"\\0", b"\\/", b"\\'", b'\\"'),
     *(b"\xc3\xa9", b"\xe2\x80\x99", b"\xf0\x9f\x98\x80", b"\xff", b"\xc3", b"\xed\xa0\x80"),
     *(b"\xef\xbb\xbf", b"\x7f", b"\x0c", b"\x0b", b"\x85", b"\x1f", b"<html>", b"{}", b"[]"),
@@ -76,6 +81,7 @@ def python_targets() -> list[Target]:
     return [
         in_python("json", _must_split, _bodies, _SYNTAX, modules),
         in_python("repr", _must_be_literal, _bodies, _SYNTAX, modules),
+        in_python("second reader", _must_be_read_alike, _bodies, _SYNTAX, (*modules, _SECOND)),
     ]
 
 
@@ -111,11 +117,17 @@ def _must_convert(bodies: list[bytes], using: Kernel, shipped: Kernel | None) ->
         (f"key {number}", _TIME + dt.timedelta(minutes=number), body)
         for number, body in enumerate(bodies)
     ]
-    largest = max(map(len, bodies))
+    largest, setting = max(map(len, bodies)), _setting_for(b"".join(bodies))
 
     def converted(order: str, kernel: Kernel) -> ConvertedHour:
         return convert(
-            snapshots, order, BY_LINES, count=len(snapshots), largest=largest, using=kernel
+            snapshots,
+            order,
+            BY_LINES,
+            count=len(snapshots),
+            largest=largest,
+            python_escapes=setting,
+            using=kernel,
         )
 
     lines: list[tuple[VehicleKey, bytes]] = []
@@ -123,7 +135,7 @@ def _must_convert(bodies: list[bytes], using: Kernel, shipped: Kernel | None) ->
     refused = []
     counts: list[int | None] = []
     for key, time, body in snapshots:
-        read = _read_or_reason(body)
+        read = _read_or_reason(body, setting)
         if isinstance(read, str):
             refused.append((key, read))
             counts.append(None)
@@ -148,9 +160,9 @@ def _must_convert(bodies: list[bytes], using: Kernel, shipped: Kernel | None) ->
     _must_count(hour, records)
 
 
-def _read_or_reason(body: bytes) -> Records | str:
+def _read_or_reason(body: bytes, python_escapes: str) -> Records | str:
     try:
-        return snapshot.read_records(body)
+        return snapshot.read_records(body, python_escapes)
     except Refused as reason:
         return str(reason)
 
@@ -236,13 +248,16 @@ def _must_split(data: bytes) -> None:
 
 
 def _must_be_literal(data: bytes) -> None:
-    """Where what is made of a repr can be read, Python reads the same in the repr itself."""
+    """Where what is made of a repr can be read, Python reads the same in the repr itself.
+
+    That is Python 3: `tests/python2_answers.tsv` has what Python 2 reads.
+    """
     try:
         text = data.decode()
     except UnicodeDecodeError:
         return
     try:
-        made = python_repr.to_json(data)
+        made = python_repr.to_json(data, Escapes(b"", CODE_POINTS))
         read = json.loads(made, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return
@@ -253,6 +268,22 @@ def _must_be_literal(data: bytes) -> None:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return  # a long, or a word of JSON's: `tests/test_python_repr.py` has those
     assert _same(read, wanted), (read, wanted)
+
+
+def _must_be_read_alike(data: bytes) -> None:
+    """What can be read is read by verify's own reader as well, record for record."""
+    setting = _setting_for(data)
+    try:
+        records = snapshot.read_records(data, setting).records
+    except Refused:
+        return
+    texts = [second_reader.text_of(record) or b"" for record in records]
+    assert sorted(second_reader.texts_of(data, setting)) == sorted(texts)
+
+
+def _setting_for(data: bytes) -> str:
+    """One of the values of `python_escapes`, by chance, but always the same."""
+    return ("", *PYTHON_ESCAPES)[zlib.crc32(data) % 3]
 
 
 def _same(one: Any, other: Any) -> bool:

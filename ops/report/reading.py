@@ -16,6 +16,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from tasks.bustimes.archive import Archive
+from tasks.bustimes.verify import proof
 from tasks.bustimes.verify.findings import KEY as FINDINGS_KEY
 from tasks.bustimes.verify.findings import Finding
 from tasks.problem import Problem
@@ -106,11 +107,13 @@ class Proof(msgspec.Struct, frozen=True):
     listing_sha256: str
     share: Annotated[float, msgspec.Meta(gt=0, le=1)]
     when: Moment
+    readers: Count = 1
 
     def is_of(self, described: Described) -> bool:
-        """Whether the week is still the one that was verified."""
+        """Whether the week is still the one that was verified, and it was verified well."""
         of_proof = (self.week, self.sha256, self.listing_sha256)
-        return of_proof == (described.week, described.output.sha256, described.listing_sha256)
+        now = (described.week, described.output.sha256, described.listing_sha256)
+        return of_proof == now and self.readers >= proof.READERS
 
 
 class Prune(msgspec.Struct, frozen=True):

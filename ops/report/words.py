@@ -93,7 +93,8 @@ def state_details(
     outdated = sum(one.was_proven for one in states)
     if outdated:
         said.append(
-            f"{figures.count(outdated, 'week')} had been verified, but not as the file is now."
+            f"{figures.count(outdated, 'week')} had been verified, but not as the file is now, "
+            "or by an older version."
         )
     gaps = [one.week for one in states if one.state == GAP]
     if gaps:

@@ -33,6 +33,7 @@ class Setup:
     order: str
     level: int
     refused_folder: Path
+    python_escapes: str = ""
     patience: Patience = field(default_factory=Patience)
     """With the share of the retries that each thread which fetches has."""
 
@@ -73,6 +74,7 @@ class Converter:
                 self._setup.level,
                 count=len(bodies),
                 largest=max(map(len, bodies), default=0),
+                python_escapes=self._setup.python_escapes,
                 on_refused=self._keep,
             )
         except OutOfMemory:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from tasks.bustimes import snapshot
 from tasks.bustimes.kernel import BEHIND_ALL_NUMBERS, NO_VEHICLE, NOT_READ, ODD, Kernel, kernel
+from tasks.bustimes.python_repr import Escapes
 from tasks.bustimes.snapshot import MISSING, Refused, VehicleKey
 from tasks.compression import checked_member, gzip_member
 
@@ -42,7 +43,8 @@ class ConvertedHour:
     `refused` holds (key, reason) of each body that is no snapshot; `tokenized` counts records
     that needed more than the kernel; `records` holds how many each snapshot has, in their order,
     None for a refused one; `vehicles` holds each vehicle once. `fields` holds the first few hundred
-    names that the records have: whoever makes up names can make up millions.
+    names that the records have: whoever makes up names can make up millions. `has_asked_setting`
+    tells whether another setting of `python_escapes` might have given another hour.
     """
 
     member: bytes
@@ -55,6 +57,7 @@ class ConvertedHour:
     records: list[int | None] = field(default_factory=list)
     vehicles: list[VehicleKey] = field(default_factory=list)
     fields: Fields = field(default_factory=dict)
+    has_asked_setting: bool = False
 
 
 def convert(
@@ -64,18 +67,20 @@ def convert(
     *,
     count: int,
     largest: int,
+    python_escapes: str = "",
     on_refused: Callable[[str, bytes], object] = lambda _key, _body: None,
     using: Kernel | None = None,
 ) -> ConvertedHour:
     """Convert (key, UTC time, body) of one hour, which must come in time order.
 
     There are at most `count` of them, of at most `largest` bytes each. `order` is "vehicle" or
-    "snapshot"; `level` is libdeflate's, 1 to 12, or `BY_LINES`. `on_refused` is called with the key
+    "snapshot"; `level` is libdeflate's, 1 to 12, or `BY_LINES`. `python_escapes` is the setting, as
+    in `snapshot.read_records`. `on_refused` is called with the key
     and body of each that is no snapshot. `using` is the kernel to do it with: this process's own,
     as a rule. No body is held longer than it is read. Raises `kernel.OutOfMemory` for an hour too
     large for this machine.
     """
-    reader = _Reader(using or kernel(), count, largest)
+    reader = _Reader(using or kernel(), count, largest, python_escapes)
     refused: list[tuple[str, str]] = []
     places: list[int | None] = []  # of each among those that the kernel has opened
     raw_bytes = 0
@@ -107,6 +112,7 @@ def convert(
         records=[None if place is None else counts[place] for place in places],
         vehicles=vehicles,
         fields=reader.fields(),
+        has_asked_setting=reader.has_asked_setting,
     )
 
 
@@ -118,9 +124,11 @@ def line_end(time: dt.datetime) -> bytes:
 class _Reader:
     """The records of an hour, by the kernel where it can and by Python where it cannot."""
 
-    def __init__(self, empty: Kernel, snapshots: int, largest: int) -> None:
+    def __init__(self, empty: Kernel, snapshots: int, largest: int, python_escapes: str) -> None:
         self.kernel = empty
         self.tokenized = 0
+        self.has_asked_setting = False
+        self._python_escapes = python_escapes
         self._opened = 0
         self._fields = _FieldCounts()
         self._others: list[tuple[int, VehicleKey]] = []  # address of the record, vehicle
@@ -132,19 +140,27 @@ class _Reader:
 
         Returns its place among those that have any, -1 where it has none.
         """
+        try:
+            return self._read(body, end)
+        except Refused as refused:
+            self.has_asked_setting |= refused.has_asked_setting
+            raise
+
+    def _read(self, body: bytes, end: bytes) -> int:
         text = snapshot.text_of(body)
         if text is None:
             return -1
         is_repr = not snapshot.looks_like_json(text)
         if not snapshot.is_utf8(text):
-            snapshot.read_records(body)  # says where
+            snapshot.read_records(body, self._python_escapes)  # says where
         status = self.kernel.open(text, end, is_repr)
         self._opened += 1
+        escapes = Escapes(text, self._python_escapes)
         odd = _FieldCounts()
         others = len(self._others)
         while status == ODD:
             start, stop = self.kernel.odd_record()
-            record = snapshot.read_one_record(text[start:stop], is_repr)
+            record = snapshot.read_one_record(text[start:stop], is_repr, escapes)
             if record is None:
                 status = NOT_READ
                 break
@@ -154,9 +170,11 @@ class _Reader:
             self.kernel.undo()
             del self._others[others:]
             odd = _FieldCounts()
-            records = snapshot.read_records(body)
+            records = snapshot.read_records(body, self._python_escapes)
+            self.has_asked_setting |= records.has_asked_setting
             for record in zip(records.records, records.vehicles, strict=True):
                 self._add(*record, odd)
+        self.has_asked_setting |= escapes.has_asked_setting
         self.tokenized += odd.records
         self._fields.add(odd)
         return self._opened - 1

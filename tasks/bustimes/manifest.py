@@ -20,6 +20,9 @@ from tasks.weeks import Week
 VERSION = 2
 _OLDER = (1,)  # without what has a default here
 
+UNSET = "unset"
+"""What stands for `python_escapes` where it would have had to decide and was empty."""
+
 HOUR_FORMAT = "%Y-%m-%dT%H"
 
 
@@ -88,7 +91,9 @@ class Manifest:
     `listing_sha256` is the listing's fingerprint; `tokenized` counts records that needed more than
     the kernel; times are ISO 8601, UTC. `vehicles` is how many different ones there are, and
     `fields` how often each field has a value of which kind, fields in the order in which they first
-    appear. `inventory` is None where an older version wrote it.
+    appear. `inventory` is None where an older version wrote it. `python_escapes` is the setting
+    where it decided over a snapshot, `UNSET` where one was refused for want of it, and empty where
+    no snapshot needed it.
     """
 
     week: str
@@ -108,6 +113,7 @@ class Manifest:
     vehicles: int | None = None
     fields: dict[str, dict[str, int]] = field(default_factory=dict)
     inventory: InventoryFile | None = None
+    python_escapes: str = ""
     conversion: Conversion | None = None
     version: int = VERSION
 

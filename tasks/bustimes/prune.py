@@ -43,6 +43,10 @@ before each, is looked at often."""
 _NOT_CONVERTED = "not converted: make full does that"
 _NOT_OVER = "not over when it was converted: make refresh converts it once it is"
 _NOT_PROVEN = "not proven: make verify SHARE=1.0 does that"
+_PROVEN_BY_OLDER = (
+    "proven by an older version, which read some text of Python 2 wrongly and found it equal: make "
+    "verify SHARE=1.0 proves it anew"
+)
 _PROVEN_EARLIER = "converted again since it was proven: make verify SHARE=1.0 proves it anew"
 
 
@@ -167,6 +171,8 @@ class _Look:
         record = read(archive, week)
         if record is not None and record.is_of(manifest):  # else of an earlier file, then restored
             self.record = record
+        elif known.readers < proof.READERS:
+            return Candidate(week, _PROVEN_BY_OLDER)
         return self._look_at_raw_side(listing)
 
     def _look_at_raw_side(self, listing: Listing) -> Candidate:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.bustimes import json_records, python_repr
+from tasks.bustimes.python_repr import CODE_POINTS, Escapes
 
 PREFIXES = ("raw/bustimes__", "bustimes__")
 """What a snapshot's key starts with: under raw/, and at the root as before raw/ existed."""
@@ -36,18 +37,31 @@ MISSING = ("missing", "")
 
 
 class Refused(ValueError):
-    """A body that cannot be read as a snapshot; ``str()`` of it is the reason."""
+    """A body that cannot be read as a snapshot; ``str()`` of it is the reason.
+
+    `has_asked_setting` as in `Records`.
+    """
+
+    def __init__(self, reason: str, has_asked_setting: bool = False) -> None:
+        super().__init__(reason)
+        self.has_asked_setting = has_asked_setting
+
+
+class _NoMeaning(json_records.NotRecords):
+    """A list of records in Python's repr, one of whose literals has no value, or two."""
 
 
 @dataclass(frozen=True)
 class Records:
     """The records of one snapshot, compact JSON objects, in the order of the body.
 
-    `vehicles` holds the sort key of each.
+    `vehicles` holds the sort key of each. `has_asked_setting` tells whether another setting of
+    `python_escapes` might have given other records.
     """
 
     records: list[bytes]
     vehicles: list[VehicleKey]
+    has_asked_setting: bool = False
 
 
 def time_of(key: str) -> dt.datetime | None:
@@ -86,10 +100,12 @@ def is_utf8(text: bytes) -> bool:
     return True
 
 
-def read_one_record(text: bytes, is_repr: bool) -> tuple[bytes, VehicleKey] | None:
+def read_one_record(
+    text: bytes, is_repr: bool, escapes: Escapes
+) -> tuple[bytes, VehicleKey] | None:
     """One record of a body, from brace to brace, and its sort key; None where it is none."""
     try:
-        one = python_repr.to_json(text) if is_repr else text
+        one = python_repr.to_json(text, escapes) if is_repr else text
         (record,) = json_records.split(b"[" + one + b"]")
         fields = fields_of(record)
         return None if "snapshot_time" in fields else (record, _vehicle(fields))
@@ -97,25 +113,38 @@ def read_one_record(text: bytes, is_repr: bool) -> tuple[bytes, VehicleKey] | No
         return None
 
 
-def read_records(body: bytes) -> Records:
-    """Every record of a body, exactly; raises `Refused` where it is no snapshot."""
+def read_records(body: bytes, python_escapes: str = "") -> Records:
+    """Every record of a body, exactly; raises `Refused` where it is no snapshot.
+
+    `python_escapes` is the setting: `python_repr.UTF_8` or `CODE_POINTS`, or nothing.
+    """
     text = text_of(body)
     if text is None:
         return Records([], [])
+    escapes = Escapes(text, python_escapes)
     try:
-        records = _split(text)
+        records = _split(text, escapes)
     except json_records.NotRecords as error:
         cut_off = text[-1:] != {b"[": b"]", b"{": b"}"}.get(text[:1], text[-1:])
-        raise Refused("it ends in the middle (cut off)" if cut_off else str(error)) from None
+        reason = "it ends in the middle (cut off)" if cut_off else str(error)
+        raise Refused(reason, escapes.has_asked_setting) from None
     try:
-        return Records(records, [_vehicle_or_refused(*one) for one in enumerate(records, 1)])
+        vehicles = [_vehicle_or_refused(*one) for one in enumerate(records, 1)]
     except RecursionError:  # Python's json gives up a little earlier than the splitting does
         raise Refused("its values are nested too deeply") from None
+    return Records(records, vehicles, escapes.has_asked_setting)
 
 
-def _split(text: bytes) -> list[bytes]:
-    """Read as the format it looks like, then as the other; the reason is the first one's."""
-    ways = [json_records.split, _split_repr]
+def _split(text: bytes, escapes: Escapes) -> list[bytes]:
+    """Read as the format it looks like, then as the other; the reason is the first one's.
+
+    Unless it is no other format than repr, and what it cannot be read for is a literal's meaning.
+    """
+
+    def as_repr(text: bytes) -> list[bytes]:
+        return _split_repr(text, escapes)
+
+    ways = [json_records.split, as_repr]
     if not looks_like_json(text):
         ways.reverse()
     try:
@@ -123,6 +152,8 @@ def _split(text: bytes) -> list[bytes]:
     except json_records.NotRecords as reason:
         try:
             return ways[1](text)
+        except _NoMeaning:
+            raise
         except json_records.NotRecords:
             raise reason from None
 
@@ -134,15 +165,32 @@ def looks_like_json(text: bytes) -> bool:
     return first and text[quote - 1 : quote] not in (b"u", b"U")
 
 
-def _split_repr(text: bytes) -> list[bytes]:
+def _split_repr(text: bytes, escapes: Escapes) -> list[bytes]:
     json_records.must_be_utf8(text)
     try:
-        return json_records.split(python_repr.to_json(text))
+        return json_records.split(python_repr.to_json(text, escapes))
+    except python_repr.NoMeaning as error:
+        _must_be_records_otherwise(text)
+        raise _NoMeaning(str(error)) from None
     except json_records.NotRecords as error:
-        message = str(error).replace("it is not JSON", "it is neither JSON nor Python's repr")
-        raise json_records.NotRecords(message) from None
+        raise _neither(error) from None
     except ValueError as error:
         raise json_records.NotRecords(f"it is not Python's repr ({error})") from None
+
+
+def _must_be_records_otherwise(text: bytes) -> None:
+    """Raises `NotRecords` where it would be no list of records, whatever its literals meant."""
+    try:
+        json_records.split(python_repr.to_json(text, Escapes(b"", CODE_POINTS)))
+    except json_records.NotRecords as error:
+        raise _neither(error) from None
+    except ValueError as error:
+        raise json_records.NotRecords(f"it is not Python's repr ({error})") from None
+
+
+def _neither(error: json_records.NotRecords) -> json_records.NotRecords:
+    message = str(error).replace("it is not JSON", "it is neither JSON nor Python's repr")
+    return json_records.NotRecords(message)
 
 
 def fields_of(record: bytes) -> dict[str, bytes]:

@@ -27,6 +27,7 @@ from tasks.bustimes.converter import Setup
 from tasks.bustimes.disk import explained
 from tasks.bustimes.listing import Listing
 from tasks.bustimes.manifest import (
+    UNSET,
     Conversion,
     HourOfFile,
     InventoryFile,
@@ -142,6 +143,8 @@ class SpooledWeek:
         kept = self.manifest()
         if manifests.gone_from(kept, listing):
             return True
+        if kept.python_escapes not in ("", settings.python_escapes or UNSET):
+            return False
         return (kept.listing_sha256, kept.week_over, kept.order, kept.compression_level) == (
             listing.fingerprint,
             week_over,
@@ -186,6 +189,7 @@ def finish(
             order=settings.order,
             level=settings.compression_level,
             refused_folder=spooled.refused_folder,
+            python_escapes=settings.python_escapes,
             patience=settings.patience,
         )
         hours = listing.by_hour()
@@ -283,6 +287,7 @@ class _WeekWriter:
         self.records: list[int | None] = []
         self.vehicles: set[VehicleKey] = set()
         self.fields: dict[str, dict[str, int]] = {}
+        self.has_asked_setting = False
 
     def __enter__(self) -> "_WeekWriter":
         self._file = self._path.open("wb")
@@ -309,6 +314,7 @@ class _WeekWriter:
         self.refused += hour.refused
         self.records += hour.records
         self.vehicles.update(hour.vehicles)
+        self.has_asked_setting |= hour.has_asked_setting
         for field, kinds in hour.fields.items():
             counts = self.fields.setdefault(field, {})
             for kind, times in kinds.items():
@@ -362,5 +368,6 @@ def _describe(
         vehicles=len(writer.vehicles - {MISSING}),
         fields=writer.fields,
         inventory=InventoryFile(inventory_sum.size, inventory_sum.sha256, inventory_sum.s3_sha256),
+        python_escapes=(settings.python_escapes or UNSET) if writer.has_asked_setting else "",
         conversion=Conversion(round(seconds, 3), tally.of_process.counted()),
     )

@@ -243,8 +243,9 @@ static bool put_character(i64 code) {
     return true;
 }
 
-// An escape of repr, from its backslash; those that repr never prints are left to Python.
-static bool repr_escape(void) {
+// An escape of repr, from its backslash; those that repr never prints are left to Python, and so are
+// those of a literal without u that mean one thing in Python 2 and another in Python 3.
+static bool repr_escape(bool has_u) {
     u8 letter = at[1];
     u32 digits = letter == 'x' ? 2 : letter == 'u' ? 4 : letter == 'U' ? 8 : 0;
     i64 code;
@@ -254,6 +255,7 @@ static bool repr_escape(void) {
     else if (letter == 'r') code = '\r';
     else if (letter == 't') code = '\t';
     else return false;
+    if (!has_u && (digits > 2 || code > 0x7F)) return false;
     at += 2 + digits;
     return put_character(code);
 }
@@ -276,7 +278,8 @@ static bool json_escape(void) {
 }
 
 static bool text(void) {
-    if (is_repr && (*at == 'u' || *at == 'U')) at++;
+    bool has_u = is_repr && (*at == 'u' || *at == 'U');
+    if (has_u) at++;
     u8 quote = *at;
     if (quote != '"' && !(is_repr && quote == '\'')) return false;
     at++;
@@ -287,7 +290,7 @@ static bool text(void) {
         if (*at == quote) break;
         has_escape = true;
         if (*at == '\\') {
-            if (!(is_repr ? repr_escape() : json_escape())) return false;
+            if (!(is_repr ? repr_escape(has_u) : json_escape())) return false;
         } else if (*at == '"') {  // inside apostrophes
             at++;
             put_character('"');

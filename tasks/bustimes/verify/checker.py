@@ -34,7 +34,7 @@ class HourJob:
     """One hour: its gzip member, and what its manifest promises of it; every later message.
 
     `times` are those of its readable snapshots, or None where nobody knows; `compared` are those to
-    hold against it, all that there are of each time.
+    hold against it, all that there are of each time, by this setting of `python_escapes`.
     """
 
     hour: HourOfFile
@@ -43,6 +43,7 @@ class HourJob:
     times: frozenset[bytes] | None
     compared: list[ListedSnapshot] = field(default_factory=list)
     credentials: Credentials | None = None
+    python_escapes: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def check_hour(job: HourJob, bodies: list[bytes]) -> HourChecked:
     read = read_hour(job.member, job.hour.hour, job.hour.lines, job.order, job.times, keep)
     comparison = Comparison()
     if not read.fault:
-        comparison = compare(read.kept, zip(job.compared, bodies, strict=True))
+        snapshots = zip(job.compared, bodies, strict=True)
+        comparison = compare(read.kept, snapshots, job.python_escapes)
     read.kept = {}
     return HourChecked(read, comparison, sum(map(len, bodies)))
 

@@ -13,7 +13,7 @@ from tasks.bustimes import manifest as manifests
 from tasks.bustimes.listing import Listing
 from tasks.bustimes.manifest import HourOfFile, Manifest
 from tasks.bustimes.snapshot import time_of
-from tasks.settings import ORDERS
+from tasks.settings import ORDERS, PYTHON_ESCAPES
 from tasks.weeks import Week
 
 _EMPTY_BYTES = 100
@@ -33,6 +33,8 @@ def _at_odds(manifest: Manifest, week: Week) -> Iterator[str]:
         yield f"is of a file {output.file!r}"
     if manifest.order not in ORDERS:
         yield f"knows an order {manifest.order!r}"
+    if manifest.python_escapes not in ("", manifests.UNSET, *PYTHON_ESCAPES):
+        yield f"has python_escapes {manifest.python_escapes!r}"
     if not hours:
         yield "has no hours"
     yield from _of_hours(hours, week)

@@ -16,6 +16,8 @@ from tasks.problem import Problem
 from tasks.weeks import Week
 
 VERSION = 1
+READERS = 2
+"""Which readers compared. 1 is that of versions in which both took Python 2's bytes for Latin-1."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Proof:
     """What was compared and found equal, and of which files.
 
     `sha256` is the week file's as it was read then, `listing_sha256` the fingerprint of the raw
-    listing of then; `share` goes up to 1.0, which is all; `when` is ISO 8601, UTC.
+    listing of then; `share` goes up to 1.0, which is all; `when` is ISO 8601, UTC; `readers` is
+    `READERS` as it was then.
     """
 
     week: str
@@ -33,6 +36,7 @@ class Proof:
     snapshots: int
     records: int
     when: str
+    readers: int = 1
     version: int = VERSION
 
     def is_of(self, manifest: Manifest) -> bool:
@@ -70,6 +74,7 @@ def is_valid(proof: Proof | None, manifest: Manifest, listing: Listing, share: f
     return (
         proof is not None
         and proof.share >= share
+        and proof.readers >= READERS
         and proof.is_of(manifest)
         and listing.fingerprint == proof.listing_sha256
     )
@@ -86,11 +91,12 @@ def keep(archive: Archive, manifest: Manifest, share: float, snapshots: int, rec
         snapshots=snapshots,
         records=records,
         when=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        readers=READERS,
     )
     try:
         old = read(archive, week)
     except Problem:
         old = None  # damaged: this one takes its place
-    if old is not None and old.share > share and old.is_of(manifest):
+    if old is not None and old.share > share and old.is_of(manifest) and old.readers >= READERS:
         return
     archive.destination.write(key_of(week), json.dumps(asdict(new), indent=1).encode() + b"\n")

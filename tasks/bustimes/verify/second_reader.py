@@ -7,6 +7,11 @@ so that two records are equal if and only if their texts are. Strings are compar
 characters, however they were escaped; numbers by their digits, not by the doubles nearest to them
 (1 is not 1.0, and ``45.50`` is not ``45.5``); fields count with their order, and twice where they
 stand twice. Pure functions over bytes.
+
+What a literal without u means is taken from the language references. Python 2's (2.4.1, String
+literals): it is a string of bytes, in which ``\x`` and octal escapes are byte values, and ``\u``,
+``\U`` and ``\N`` are no escapes; that is what Python 3 reads in a literal with b, so that is how it
+is read here. Python 3's: it is text. `_Literals` finds out which of the two applies.
 """
 
 import ast
@@ -21,8 +26,11 @@ import orjson
 
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 _STRING = r"""'[^'\\]*+(?:\\.[^'\\]*+)*+'|"[^"\\]*+(?:\\.[^"\\]*+)*+\""""
-_NUMBER = r"(?<![\w.])(\d++(?:\.\d++)?(?:[eE][-+]?\d++)?)[lL]?(?![\w.])"
+_WHOLE, _BEHIND = "(?:0|[1-9][0-9]*+)", "(?:\\.[0-9]++)?(?:[eE][-+]?[0-9]++)?"
+_NUMBER = rf"(?<![\w.])({_WHOLE}(?:(?P<long>[lL])|{_BEHIND}))(?![\w.])"
 _STRING_OR_NUMBER = re.compile(rf"({_STRING})|{_NUMBER}", re.DOTALL)
+_ONE_STRING = re.compile(rf"[uU]?(?:{_STRING})".encode(), re.DOTALL)
+_LONG = re.compile(rb"[0-9][lL]")
 
 _BETWEEN = b"}, {"
 """What stands between two records, in JSON as Python writes it and in repr."""
@@ -32,12 +40,16 @@ class NotRead(ValueError):
     """No list of records, as far as can be told here; ``str()`` of it says so."""
 
 
-def texts_of(body: bytes) -> list[bytes]:
-    """The text of every record of a raw body, in any order; raises `NotRead`."""
+def texts_of(body: bytes, python_escapes: str = "") -> list[bytes]:
+    """The text of every record of a raw body, in any order; raises `NotRead`.
+
+    `python_escapes` is the setting by which it was converted, or nothing.
+    """
     text = body.removeprefix(b"\xef\xbb\xbf").strip()
     if text in (b"{}", b"[]"):
         return []  # nobody drove
-    for way in (_at_once, _piece_by_piece, _from_json, _from_repr):
+    literals = _Literals(text, python_escapes)
+    for way in (_at_once, literals.piece_by_piece, _from_json, literals.whole):
         texts = way(text)
         if isinstance(texts, list):
             return texts
@@ -57,6 +69,8 @@ def text_of(record: bytes) -> bytes | None:
 
 def _at_once(text: bytes) -> list[bytes] | None:
     form = _as_json(text)
+    if form is not text and not text.isascii() and _is_plainly_python_2(text):
+        return None  # which prints nothing but ASCII
     read = _read(form)
     if not isinstance(read, list) or not all(type(record) is dict for record in read):
         return None
@@ -74,25 +88,6 @@ def _at_once(text: bytes) -> list[bytes] | None:
             if exact is None:
                 return None
             texts[at] = exact
-    return texts
-
-
-def _piece_by_piece(text: bytes) -> list[bytes] | None:
-    """Those with quotes or escapes each for itself, and all others at once if that can be."""
-    pieces = _cut(text, _BETWEEN)
-    if not pieces:
-        return None
-    odd = [piece for piece in pieces if b'"' in piece or b"\\" in piece]
-    plain = [piece for piece in pieces if not (b'"' in piece or b"\\" in piece)]
-    texts = _at_once(b"[{" + _BETWEEN.join(plain) + b"}]") if plain else []
-    if texts is None or len(texts) != len(plain):
-        odd, texts = pieces, []
-    for piece in odd:
-        record = b"{" + piece + b"}"
-        exact = text_of(_as_json(record)) or _from_repr(record)
-        if not isinstance(exact, bytes):
-            return None
-        texts.append(exact)
     return texts
 
 
@@ -124,6 +119,12 @@ def _as_json(text: bytes) -> bytes:
         .replace(b"': False", b"':\nfalse")
         .replace(b"'", b'"')
     )
+
+
+def _is_plainly_python_2(text: bytes) -> bool:
+    """Whether a repr without quotes or escapes within its strings has strings with u, or longs."""
+    outside = text.split(b"'")[::2]
+    return any(part[-1:] in (b"u", b"U") for part in outside) or any(map(_LONG.search, outside))
 
 
 def _read(text: bytes) -> Any:
@@ -200,50 +201,144 @@ def _string(text: str) -> bytes:
     return orjson.dumps(text)
 
 
-def _from_repr(text: bytes) -> bytes | list[bytes] | None:
-    """The text of a Python dict, or those of a list of them.
+class _Literals:
+    """The Python literals of one body, which Python 2 wrote, or Python 3, or either."""
 
-    Numbers become ``('123',)`` before Python reads it, which keeps their digits, and longs such as
-    ``123L`` readable; a record has no tuples of its own.
-    """
+    def __init__(self, text: bytes, setting: str) -> None:
+        self._is_ascii, self._setting = text.isascii(), setting
+        self._forget()
 
-    def kept(match: re.Match[str]) -> str:
-        return match[1] or f"('{match[2]}',)"
+    def _forget(self) -> None:
+        self._of_python_2, self._of_python_3 = False, not self._is_ascii
 
-    try:
+    def piece_by_piece(self, text: bytes) -> list[bytes] | None:
+        """Those with quotes or escapes each for itself, and all others at once if that can be."""
+        pieces = _cut(text, _BETWEEN)
+        odd = [piece for piece in pieces if b'"' in piece or b"\\" in piece]
+        plain = [piece for piece in pieces if not (b'"' in piece or b"\\" in piece)]
+        together = b"[{" + _BETWEEN.join(plain) + b"}]"
+        is_repr = b"'" in together
+        self._of_python_2 |= is_repr and _is_plainly_python_2(together)
+        if self._of_python_2 and self._of_python_3:
+            return None
+        texts = _at_once(together) if plain else []
+        if texts is None or len(texts) != len(plain):
+            one_by_one = [text_of(_as_json(b"{" + piece + b"}")) for piece in plain]
+            odd += [piece for piece, one in zip(plain, one_by_one, strict=True) if one is None]
+            texts = [one for one in one_by_one if one is not None]
+        if not odd:
+            return texts if pieces else None
+        if not is_repr:
+            as_json = [text_of(b"{" + piece + b"}") for piece in odd]
+            if None not in as_json:
+                return texts + [one for one in as_json if one is not None]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of escapes that Python does not know
+                trees = [self._tree(b"{" + piece + b"}") for piece in odd]
+                return texts + [self._written(*tree) for tree in trees]
+        except _NO_LITERAL:
+            return None
+
+    def whole(self, text: bytes) -> list[bytes] | None:
+        """The texts of a list of dicts."""
+        self._forget()  # what was taken for a mark may have stood within a string
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree, lines = self._tree(text)
+                if not isinstance(tree, ast.List):
+                    return None
+                if not all(isinstance(one, ast.Dict) for one in tree.elts):
+                    return None
+                return [self._written(one, lines) for one in tree.elts]
+        except _NO_LITERAL:
+            return None
+
+    def _tree(self, text: bytes) -> tuple[ast.expr, list[bytes]]:
+        """What Python makes of a literal, and the lines of which its nodes tell the places.
+
+        Numbers become ``('123',)`` before, which keeps their digits, and longs such as ``123L``
+        readable; a record has no tuples of its own.
+        """
+
+        def kept(match: re.Match[str]) -> str:
+            self._of_python_2 |= match["long"] is not None
+            return match[1] or f"('{match[2].rstrip('lL')}',)"
+
         source = _STRING_OR_NUMBER.sub(kept, text.decode())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes that Python does not know
-            read = ast.parse(source, mode="eval").body
-        if isinstance(read, ast.List):
-            return _records(read.elts, ast.Dict, _literal)
-        return _literal(read) if isinstance(read, ast.Dict) else None
-    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the latter for deep nesting
+        lines = source.encode().splitlines(keepends=True)
+        tree = ast.parse(source, mode="eval").body
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                self._look_at(node, lines)
+        return tree, lines
+
+    def _look_at(self, node: ast.Constant, lines: list[bytes]) -> None:
+        literal = _literal_of(node, lines)
+        if literal[:1] in (b"u", b"U"):
+            self._of_python_2 = True
+        elif (read := _in_bytes(literal)) is None or read.decode("latin-1") != node.value:
+            self._of_python_3 = True
+
+    def _written(self, node: ast.expr, lines: list[bytes]) -> bytes:
+        match node:
+            case ast.Dict():
+                values = zip(node.keys, node.values, strict=True)
+                return _object(
+                    (self._text(name, lines), self._written(one, lines)) for name, one in values
+                )
+            case ast.Tuple(elts=[ast.Constant(value=str(digits))]):
+                return digits.encode()
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Tuple()):
+                return b"-" + self._written(node.operand, lines)
+            case ast.List():
+                return b"[" + b",".join(self._written(one, lines) for one in node.elts) + b"]"
+            case ast.Constant(value=str()):
+                return _string(self._text(node, lines))
+            case ast.Constant(value=None | True | False):
+                return json.dumps(node.value).encode()
+            case ast.Name(id="null" | "true" | "false"):  # JSON's words in a repr
+                return node.id.encode()
+        raise ValueError("no literal that JSON can hold")
+
+    def _text(self, node: ast.expr | None, lines: list[bytes]) -> str:
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            raise ValueError("no text")
+        if self._of_python_2 and self._of_python_3:
+            raise ValueError("of both")
+        literal = _literal_of(node, lines)
+        if node.value.isascii() or self._of_python_3 or literal[:1] in (b"u", b"U"):
+            return node.value
+        if not (self._of_python_2 or self._setting):
+            raise ValueError("of neither")
+        if self._setting == "code-points" and not self._of_python_2:
+            return node.value
+        return (_in_bytes(literal) or b"").decode()
+
+
+_NO_LITERAL = (ValueError, SyntaxError, RecursionError, MemoryError)
+"""What Python raises; the last for deep nesting."""
+
+
+def _literal_of(node: ast.Constant, lines: list[bytes]) -> bytes:
+    """A string as it stands there."""
+    begin, end = node.lineno - 1, (node.end_lineno or 0) - 1
+    if begin == end:
+        literal = lines[begin][node.col_offset : node.end_col_offset]
+    else:  # a backslash at the end of a line
+        last = lines[end][: node.end_col_offset]
+        literal = b"".join([lines[begin][node.col_offset :], *lines[begin + 1 : end], last])
+    if not _ONE_STRING.fullmatch(literal):
+        raise ValueError("no string of a repr")
+    return literal
+
+
+def _in_bytes(literal: bytes) -> bytes | None:
+    """What Python 2 reads in a literal without u; None where it holds more than ASCII."""
+    if not literal.isascii():
         return None
-
-
-def _name(node: ast.expr | None) -> str:
-    match node:
-        case ast.Constant(value=str(text)):
-            return text
-    raise ValueError("no name of a field")
-
-
-def _literal(node: ast.expr) -> bytes:
-    match node:
-        case ast.Dict():
-            values = zip(node.keys, node.values, strict=True)
-            return _object((_name(name), _literal(one)) for name, one in values)
-        case ast.Tuple(elts=[ast.Constant(value=str(digits))]):
-            return digits.encode()
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Tuple()):
-            return b"-" + _literal(node.operand)
-        case ast.List():
-            return b"[" + b",".join(map(_literal, node.elts)) + b"]"
-        case ast.Constant(value=str(text)):
-            return _string(text)
-        case ast.Constant(value=None | True | False):
-            return json.dumps(node.value).encode()
-        case ast.Name(id="null" | "true" | "false"):  # JSON's words in a repr
-            return node.id.encode()
-    raise ValueError("no literal that JSON can hold")
+    if b"\\" not in literal:
+        return literal[1:-1]
+    read: bytes = ast.literal_eval("b" + literal.decode())
+    return read

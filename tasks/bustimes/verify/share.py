@@ -42,11 +42,14 @@ def time_in_line(snapshot: ListedSnapshot) -> bytes:
 
 
 def compare(
-    kept: dict[bytes, list[bytes]], snapshots: Iterable[tuple[ListedSnapshot, bytes]]
+    kept: dict[bytes, list[bytes]],
+    snapshots: Iterable[tuple[ListedSnapshot, bytes]],
+    python_escapes: str = "",
 ) -> Comparison:
     """Hold snapshots (and their bodies), in time order, against what the lines of their times hold.
 
     `kept` is as in `HourRead`; all readable snapshots of a time must come, not just one.
+    `python_escapes` is the setting that they were converted by, where one needed it.
     """
     found = Comparison()
     for time, group in groupby(snapshots, key=lambda one: time_in_line(one[0])):
@@ -55,7 +58,7 @@ def compare(
         for snapshot, body in group:
             keys.append(snapshot.stored.key)
             try:
-                texts += texts_of(body)
+                texts += texts_of(body, python_escapes)
             except NotRead as error:
                 found.faults.append(f"{keys[-1]} was not refused, although {error}")
         lines = [line + b"}" if line else b"{}" for line in kept[time]]

@@ -88,6 +88,10 @@ def _beside_the_raw_side(
         if other:
             why = f"its manifest {other}"
             return WeekCheck(week, DAMAGED, why, states.convert_again(week), manifest)
+        setting = archive.settings.python_escapes
+        if setting and manifest.python_escapes not in ("", setting):
+            why = f"it was converted with python_escapes {manifest.python_escapes}, not {setting}"
+            return WeekCheck(week, STALE, why, states.convert_again(week), manifest)
         if manifest.week_over:
             return WeekCheck(week, GOOD, manifest=manifest)
         if week.is_over(archives.now()):

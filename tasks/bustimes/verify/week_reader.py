@@ -15,7 +15,7 @@ from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import ListedSnapshot, Listing
 from tasks.bustimes.manifest import HourOfFile, Manifest
-from tasks.bustimes.snapshot import VehicleKey, time_of
+from tasks.bustimes.snapshot import MISSING, VehicleKey, time_of
 from tasks.bustimes.verify import line_fields
 from tasks.bustimes.verify.checker import HourChecked, HourJob
 from tasks.bustimes.verify.hour_reader import fields_of_hour, read_hour
@@ -23,6 +23,7 @@ from tasks.bustimes.verify.lateness import entries_of
 from tasks.bustimes.verify.line_fields import Fields
 from tasks.bustimes.verify.share import time_in_line
 from tasks.problem import Problem
+from tasks.settings import PYTHON_ESCAPES
 from tasks.storage.address import Credentials
 from tasks.storage.checksum import RunningChecksum
 from tasks.weeks import Week
@@ -125,8 +126,9 @@ class WeekReader:
         yield from self._beside_the_inventory()
         if manifest.vehicles is None:  # of a version that did not count them
             return
-        if len(self._vehicles) != manifest.vehicles:
-            count = figures.count(len(self._vehicles), "vehicle")
+        vehicles = len(self._vehicles - {MISSING})
+        if vehicles != manifest.vehicles:
+            count = figures.count(vehicles, "vehicle")
             yield f"it is of {count}, {said} {manifest.vehicles}"
         if self._fields not in (None, manifest.fields):
             # Only now by reading every line for itself: see `line_fields`.
@@ -178,7 +180,8 @@ def job_of(
     times = frozenset(map(time_in_line, readable))
     chosen = {one.time for one in readable if one.stored.key in compared}
     snapshots = [one for one in readable if one.time in chosen]
-    return HourJob(hour, member, manifest.order, times, snapshots)
+    escapes = manifest.python_escapes if manifest.python_escapes in PYTHON_ESCAPES else ""
+    return HourJob(hour, member, manifest.order, times, snapshots, python_escapes=escapes)
 
 
 def readable_by_hour(listing: Listing, manifest: Manifest) -> dict[str, list[ListedSnapshot]]:
