@@ -25,6 +25,7 @@ from tasks.storage.aws_models import load_quickly
 from tasks.weeks import Week
 
 pytest_plugins = [  # for the fixtures in them; what others import comes first
+    "tests.aws_by_name",
     "tests.local_cloud",
     "tests.processes_under_test",
     "tests.browser",

@@ -180,10 +180,9 @@ class ScriptedS3:
         """How a reader finds it."""
         return BulkSource(
             "s3://bucket/deep",
-            bucket="bucket",
             prefix="deep/",
+            bucket_url=f"{self.url}/bucket/",
             region="eu-west-1",
-            endpoint=self.url,
         )
 
     def listed(self, *keys: str) -> list[StoredObject]:

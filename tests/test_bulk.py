@@ -323,7 +323,7 @@ def test_the_retries_of_a_run_are_counted_over_all_objects(s3: ScriptedS3) -> No
 
 
 def test_a_server_that_is_not_there_is_tried_and_named(s3: ScriptedS3) -> None:
-    source = replace(s3.source, endpoint=f"http://127.0.0.1:{free_port()}")
+    source = replace(s3.source, bucket_url=f"http://127.0.0.1:{free_port()}/bucket/")
     reader = BulkReader(source, 2, replace(PATIENCE, attempts=3))
     with pytest.raises(Problem, match=r"Failed to connect to 127\.0.* \(after 3 tries in .*AWS_E"):
         reader.read(s3.listed("a"), WHO)

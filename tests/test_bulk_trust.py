@@ -8,10 +8,12 @@ import os
 import ssl
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import boto3
+import certifi
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -109,31 +111,23 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def secure(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedS3]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+def secure(certificate: Path) -> Iterator[ScriptedS3]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     with ScriptedS3({"b": os.urandom(100_000)}, tls=context) as server:
         yield server
 
 
-@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_a_server_is_trusted_by_the_bundle_that_is_given(
-    secure: ScriptedS3, certificate: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+    secure: ScriptedS3, certificate: Path
 ) -> None:
-    monkeypatch.setenv(variable, str(certificate))
-    reader = BulkReader(secure.source, 1, PATIENCE)
+    reader = BulkReader(replace(secure.source, ca_bundle=str(certificate)), 1, PATIENCE)
     assert reader.read(secure.listed("b"), None) == [secure.objects["b"]]
 
 
-def test_any_other_server_is_not_trusted(
-    secure: ScriptedS3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    missing = str(tmp_path / "missing.pem")
-    for bundle in ("", missing):
-        monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
-        reader = BulkReader(secure.source, 1, PATIENCE)
+def test_any_other_server_is_not_trusted(secure: ScriptedS3, tmp_path: Path) -> None:
+    for bundle in ("", certifi.where(), str(tmp_path / "missing.pem")):
+        reader = BulkReader(replace(secure.source, ca_bundle=bundle), 1, PATIENCE)
         with pytest.raises(Problem, match=r"AWS_ENDPOINT_URL_S3 and AWS_CA_BUNDLE, then"):
             reader.read(secure.listed("b"), None)
         assert reader.traffic().attempts == 1

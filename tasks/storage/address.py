@@ -4,7 +4,7 @@ Kept apart from `tasks.storage.bulk`, which loads libcurl, so that the process t
 make them without loading it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -22,11 +22,15 @@ class Credentials:
 
 @dataclass(frozen=True)
 class BulkSource:
-    """Where to read: a folder, or a bucket with a prefix; `endpoint` only where it is not AWS's."""
+    """Where to read: a folder, or below a prefix in a bucket, reached as boto3 would reach it."""
 
     url: str
     folder: Path | None = None
-    bucket: str = ""
     prefix: str = ""
+    bucket_url: str = ""
+    """What the path of every object begins with; ends in ``/``."""
     region: str = ""
-    endpoint: str | None = None
+    """What is signed for."""
+    proxy: str | None = field(default=None, repr=False)  # it may hold a password
+    ca_bundle: str = ""
+    """The file of the authorities to trust."""

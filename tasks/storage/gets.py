@@ -60,10 +60,11 @@ class Gets:
         self._source = source
         self._patience = patience
         self._check_etag = check_etag
-        self._origin, self._path = _origin_of(source)
-        self._signer = Signer(source.region, urlsplit(self._origin).netloc, _ASKED)
+        parts = urlsplit(source.bucket_url)
+        self._origin, self._path = f"{parts.scheme}://{parts.netloc}", parts.path
+        self._signer = Signer(source.region, parts.netloc, _ASKED)
         limits = Limits(patience.connect, patience.stall)
-        self._transfers = Transfers(self._origin, at_once, limits)
+        self._transfers = Transfers(at_once, limits, source.proxy, source.ca_bundle)
         self._under_way = under_way or threading.Semaphore(at_once)
         self._retries_left = patience.retries
         self._requests = self._attempts = self._bytes = 0
@@ -278,17 +279,3 @@ class Gets:
     def _count(self, get: _Get) -> None:
         self._requests += 1
         self._seconds += time.monotonic() - get.began
-
-
-def _origin_of(source: BulkSource) -> tuple[str, str]:
-    """Scheme and host of a bucket, and the path that its keys are appended to."""
-    if source.endpoint:
-        parts = urlsplit(source.endpoint)
-        default = ":443" if parts.scheme == "https" else ":80"
-        host = parts.netloc.rpartition("@")[2].removesuffix(default)
-        return f"{parts.scheme}://{host}", f"{parts.path.rstrip('/')}/{source.bucket}/"
-    domain = "amazonaws.com.cn" if source.region.startswith("cn-") else "amazonaws.com"
-    host = f"s3.{source.region}.{domain}"
-    if "." in source.bucket:  # no certificate holds for it as a part of the host's name
-        return f"https://{host}", f"/{source.bucket}/"
-    return f"https://{source.bucket}.{host}", "/"

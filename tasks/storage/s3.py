@@ -34,10 +34,11 @@ from tasks.storage.s3_clients import (
     making_clients,
     renew_credentials,
     session_of_process,
-    unless_aws,
 )
 from tasks.storage.s3_errors import code_of, explained
 from tasks.storage.s3_listing import all_objects, no_listing
+from tasks.storage.s3_regions import is_sure_of
+from tasks.storage.s3_resolution import resolved
 from tasks.storage.s3_upload import UploadInParts
 
 if TYPE_CHECKING:
@@ -216,23 +217,19 @@ class S3Prefix:
         return attempts_of(self.client)
 
     def bulk_source(self) -> BulkSource:
+        with explained(f"{self.url} cannot be read"):
+            if not is_sure_of(self.bucket):
+                with contextlib.suppress(aws.ClientError):  # its region is told to everybody
+                    self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+            way = resolved(self.client, self.bucket)
         return BulkSource(
             self.url,
-            bucket=self.bucket,
             prefix=self.prefix,
-            region=self._region(),
-            endpoint=unless_aws(self.client.meta.endpoint_url),
+            bucket_url=way.bucket_url,
+            region=way.region,
+            proxy=way.proxy,
+            ca_bundle=way.ca_bundle,
         )
-
-    def _region(self) -> str:
-        """Where the bucket lies: boto3 finds that out as it goes, a converter must be told."""
-        with explained(f"{self.url} cannot be read"):
-            try:
-                answer: Any = self.client.head_bucket(Bucket=self.bucket)
-            except aws.ClientError as error:  # tells it even where it denies access
-                answer = error.response
-        headers: dict[str, str] = answer["ResponseMetadata"].get("HTTPHeaders", {})
-        return headers.get("x-amz-bucket-region") or self.client.meta.region_name
 
     def credentials(self, expired: Credentials | None = None, /) -> Credentials | None:
         with explained(f"{self.url} cannot be read"):

@@ -15,17 +15,21 @@ from weakref import WeakKeyDictionary
 import botocore.session
 from botocore import exceptions as aws
 from botocore.config import Config
+from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 from botocore.credentials import Credentials
 
 from tasks.out_of_memory import is_out_of_memory
 from tasks.problem import Problem
 from tasks.settings import load
+from tasks.storage import s3_regions
 from tasks.storage.aws_models import load_quickly
 from tasks.storage.patience import Patience
 from tasks.storage.refusal import read_refusals
 from tasks.storage.s3_attempts import Attempts
 from tasks.storage.s3_errors import explained
 from tasks.storage.s3_listing import list_quickly
+from tasks.storage.s3_regions import follow_regions
+from tasks.storage.s3_resolution import make_resolvable
 from tasks.storage.wire_logs import keep_credentials_out
 
 if TYPE_CHECKING:
@@ -35,6 +39,8 @@ making_clients: dict[int, threading.Lock] = {}
 """By one thread at a time: a session bears no more. A fork has a lock of its own, since the thread
 that held this one is not in it."""
 
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_OF_ENDPOINTS = ("Invalid endpoint", "Port ", "Invalid IPv6 URL")
 _FIRST_LOOK = 4
 _HASTY = Patience(connect=3, stall=5, request=15, attempts=2)
 _attempts: "WeakKeyDictionary[S3Client, Attempts]" = WeakKeyDictionary()
@@ -67,6 +73,7 @@ def forget() -> None:
     """Drop all clients and what they were made of: the next are made anew."""
     for kept in (client_of_process, impatient_client, hasty_client, session_of_process):
         kept.cache_clear()
+    s3_regions.forget()
 
 
 def renew_credentials(expired: str) -> bool:
@@ -101,12 +108,14 @@ def session_of_process(_pid: int) -> botocore.session.Session:
 def _make_client(patience: Patience) -> "S3Client":
     with explained("S3 cannot be reached"):
         session = session_of_process(os.getpid())
-        seems_aws = not any(map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")))
+        seems_aws = not any(map(os.environ.get, _ENDPOINTS))
         client = _created(session, patience, is_aws=seems_aws)
         if _is_aws(client) != seems_aws:  # a profile knows better
             client = _created(session, patience, is_aws=not seems_aws)
         list_quickly(client)
         read_refusals(client)
+        follow_regions(client)
+        make_resolvable(client)
         _attempts[client] = Attempts(patience, renew_credentials)
         _attempts[client].attach(client)
         return client
@@ -114,16 +123,19 @@ def _make_client(patience: Patience) -> "S3Client":
 
 def _created(session: botocore.session.Session, patience: Patience, is_aws: bool) -> "S3Client":
     """boto3's client: buckets of AWS have host names of their own, those of other S3s rarely."""
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": 1},  # `Attempts` makes the others
-        connect_timeout=patience.connect,
-        read_timeout=patience.stall,
-        max_pool_connections=32,
-        s3=None if is_aws else {"addressing_style": "path"},
-    )
-    region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
-    region = region or "us-east-1"
+    # As everywhere else but in boto3, which does not know this variable, it comes first.
+    region = os.environ.get("AWS_REGION") or session.get_config_variable("region") or "us-east-1"
     try:
+        for variable in _ENDPOINTS:
+            _ = urlsplit(os.environ.get(variable, "")).port  # boto3 finds out when it asks there
+        says_how = "addressing_style" in (session.get_config_variable("s3") or {})
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 1},  # `Attempts` makes the others
+            connect_timeout=patience.connect,
+            read_timeout=patience.stall,
+            max_pool_connections=32,
+            s3=None if is_aws or says_how else {"addressing_style": "path"},
+        )
         return session.create_client(  # type: ignore[return-value]
             "s3", region_name=region, config=config
         )
@@ -131,20 +143,34 @@ def _created(session: botocore.session.Session, patience: Patience, is_aws: bool
         raise Problem(
             f"{region!r} is no region of AWS: correct AWS_REGION, such as us-east-1."
         ) from None
-    except ValueError as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
-        raise Problem(
+        raise _unusable(session, error) from None
+
+
+def _unusable(session: botocore.session.Session, error: Exception) -> Problem:
+    """What to say of a setting that boto3 cannot use; boto3 itself rarely says which."""
+    if any(word in str(error) for word in _OF_ENDPOINTS):
+        return Problem(
             f"{error}. Correct AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL): it looks like "
             "http://127.0.0.1:5555. For AWS itself, unset it."
-        ) from None
+        )
+    for name, (in_file, in_environment, *_) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
+        try:
+            session.get_config_variable(name)
+        except ValueError as why:
+            return Problem(
+                f"AWS's setting {in_file or name} has a value that boto3 cannot use ({why}). "
+                f"Correct or unset it: {in_environment} in the environment, {in_file or name} in "
+                "AWS's config file."
+            )
+    return Problem(
+        f"boto3 cannot use an AWS setting of this machine ({type(error).__name__}: {error}). Look "
+        "through the variables that begin with AWS_, and through the files below ~/.aws."
+    )
 
 
 def _is_aws(client: "S3Client") -> bool:
-    return unless_aws(client.meta.endpoint_url) is None
-
-
-def unless_aws(url: str) -> str | None:
-    """An endpoint, unless it is AWS's own."""
-    host = urlsplit(url).hostname or ""
-    return None if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else url
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))

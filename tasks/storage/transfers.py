@@ -1,19 +1,16 @@
 """HTTP GETs through libcurl, many under way at once in one thread, at little CPU and memory.
 
-Knows connections, proxies (from the environment, as libcurl reads it), certificates (as boto3
-finds them) and time limits; knows nothing of S3. It does not follow redirects, does not try again
-and never shows the headers that were sent. Not to be used in a process that forks later, nor by two
+Knows connections, proxies, certificates and time limits, all as it is told: nothing comes from the
+environment. Knows nothing of S3. It does not follow redirects, does not try again and never shows
+the headers that were sent. Not to be used in a process that forks later, nor by two
 threads at once.
 """
 
-import importlib.util
 import io
-import os
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pycurl  # type: ignore[import-untyped]
 
@@ -133,11 +130,13 @@ class Transfer:
 class Transfers:
     """GETs under way, `at_once` of them at most, over connections that are kept."""
 
-    def __init__(self, url: str, at_once: int, limits: Limits) -> None:
-        """`url` is where they all go, whatever their path."""
+    def __init__(
+        self, at_once: int, limits: Limits, proxy: str | None = None, ca_bundle: str = ""
+    ) -> None:
+        """`proxy` is the URL of one that all go through, and `ca_bundle` a file."""
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, at_once)
-        self._free = [_make_handle(url, limits) for _ in range(at_once)]
+        self._free = [_make_handle(limits, proxy, ca_bundle) for _ in range(at_once)]
         self._under_way: dict[pycurl.Curl, Transfer] = {}
         self._stall = limits.stall
         self._look_again = 0.0
@@ -213,34 +212,22 @@ class Transfers:
         return transfer
 
 
-def _make_handle(url: str, limits: Limits) -> pycurl.Curl:
+def _make_handle(limits: Limits, proxy: str | None, ca_bundle: str) -> pycurl.Curl:
     curl = pycurl.Curl()
-    certificates = _certificates()
     for option, value in (
         (pycurl.NOSIGNAL, 1),
         (pycurl.BUFFERSIZE, _BUFFER_BYTES),
         (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
         (pycurl.PATH_AS_IS, 1),
         (pycurl.CONNECTTIMEOUT_MS, int(1000 * limits.connect)),
-        (pycurl.CAINFO, certificates),
-        (pycurl.PROXY_CAINFO, certificates),
+        (pycurl.PROXY, proxy or ""),  # both are empty rather than not set: then libcurl would look
+        (pycurl.NOPROXY, ""),  # into the environment
     ):
         curl.setopt(option, value)
-    http_proxy = os.environ.get("http_proxy") or os.environ.get("HTTP_PROXY")
-    if http_proxy and url.startswith("http:"):
-        curl.setopt(pycurl.PROXY, http_proxy)  # of this one, libcurl reads the first spelling only
+    if ca_bundle:
+        curl.setopt(pycurl.CAINFO, ca_bundle)
+        curl.setopt(pycurl.PROXY_CAINFO, ca_bundle)
     return curl
-
-
-def _certificates() -> str:
-    """The file of the authorities to trust: what boto3 would take."""
-    for variable in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
-        if path := os.environ.get(variable):
-            return path
-    for package in ("certifi", "botocore"):  # found, and not imported
-        if (found := importlib.util.find_spec(package)) and found.origin:
-            return str(Path(found.origin).with_name("cacert.pem"))
-    raise FileNotFoundError("cacert.pem of botocore's")
 
 
 def _fault(code: int, message: str) -> Fault:
