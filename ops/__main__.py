@@ -159,7 +159,14 @@ def plan(options: argparse.Namespace) -> int:
     archive = Archive.open()
     weeks = archive.chosen_weeks(options.weeks, options.first, options.last)
     with _bar(desc="weeks listed") as bar:
-        made = make_plan(archive, weeks, os.cpu_count() or 1, kept_rate(place.state), bar.update)
+        made = make_plan(
+            archive,
+            weeks,
+            os.cpu_count() or 1,
+            kept_rate(place.state),
+            bar.update,
+            everything=not options.weeks,
+        )
     print("\n".join([*made.lines(), *comparison.lines(made)]))
     return 0
 
@@ -211,7 +218,14 @@ def verify(options: argparse.Namespace) -> int:
                 bar.close()  # what is read from now on has bars of its own
 
         report = check_all(
-            archive, weeks, options.deep, on_week, options.seed, options.share, RunProgress
+            archive,
+            weeks,
+            options.deep,
+            on_week,
+            options.seed,
+            options.share,
+            RunProgress,
+            everything=not options.weeks,
         )
     print("\n".join(report.lines()))
     return 0 if report.is_fine else 1

@@ -39,6 +39,7 @@ class Settings:
     processes: int
     reads_at_once: int
     spot_checks: int
+    not_ours: tuple[str, ...]
     allow_prune: bool
     connect_seconds: float
     stall_seconds: float
@@ -329,7 +330,11 @@ def _topic(text: str, where: str) -> str:
     return text
 
 
-_MAY_BE_EMPTY = {"python_escapes", "webhook", "sns_topic"}
+_MAY_BE_EMPTY = {"python_escapes", "webhook", "sns_topic", "not_ours"}
+
+
+def _patterns(text: str, _where: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _text(text: str, _where: str) -> str:
@@ -352,6 +357,7 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "python_escapes": _python_escapes,
     "processes": _whole_number(0, 256),
     "reads_at_once": _whole_number(1, 512),
+    "not_ours": _patterns,
     "spot_checks": _whole_number(0, 1000),
     "allow_prune": _switch,
     "connect_seconds": _seconds,

@@ -19,6 +19,7 @@ from tasks.bustimes import manifest as manifests
 from tasks.bustimes import weekfile
 from tasks.bustimes.listing import FIRST_WEEK, Listing, list_week
 from tasks.bustimes.manifest import Manifest
+from tasks.bustimes.strays import Stray, survey
 from tasks.problem import Problem
 from tasks.settings import Settings, load
 from tasks.storage import Overtaken, Root, StoredObject, open_root
@@ -111,6 +112,11 @@ class Archive:
         stored = self.weeks_written()[week]
         of_file = f"{stored.size} {stored.etag} {stored.written}"
         return hashlib.sha256(of_file.encode()).hexdigest()[:12]
+
+    def strays_elsewhere(self, listed: set[Week], asked: list[Week]) -> list[Stray]:
+        """What looks like a snapshot outside of the weeks that somebody lists; see `survey`."""
+        not_ours = self.settings.not_ours
+        return survey(self.source, self.destination, listed, asked, now(), not_ours)
 
     def chosen_weeks(self, labels: str, first: str, last: str) -> list[Week]:
         """The weeks that `weeks` (comma-separated), `from` and `to` ask for."""

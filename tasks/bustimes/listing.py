@@ -1,25 +1,25 @@
 """Which raw snapshots a week has: listed, checked by name, in time order, with a fingerprint.
 
 A week's snapshots lie under two prefixes (``raw/`` and the root) and seven dates, of which as many
-are listed at once as is good for the source. Only names that are a snapshot's count; everything
-else in the bucket is none of this archive's. The fingerprint covers keys, sizes and tags, so equal
-fingerprints mean that nothing came, went or changed. Reads names only, never bodies.
+are listed at once as is good for the source. Only names that are a snapshot's count; what begins
+like one and is none is a stray, which is told beside them. The fingerprint covers keys, sizes and
+tags of snapshots, so equal fingerprints mean that none came, went or changed. Reads names only,
+never bodies.
 """
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
 from tasks.bustimes.snapshot import PREFIXES, time_of
+from tasks.bustimes.strays import FIRST_WEEK, Stray, stray_among_dates
 from tasks.storage import Root, StoredObject
 from tasks.weeks import Week
 
-FIRST_WEEK = Week(2016, 49)
-"""The week of TriMet's first snapshot."""
+__all__ = ["FIRST_WEEK", "ListedSnapshot", "Listing", "list_week", "weeks_with_snapshots"]
 
 
 class ListedSnapshot(NamedTuple):
@@ -31,10 +31,11 @@ class ListedSnapshot(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The raw snapshots of one week, in time order."""
+    """The raw snapshots of one week, in time order, and what only looks like one."""
 
     week: Week
     snapshots: list[ListedSnapshot]
+    strays: list[Stray] = field(default_factory=list)
 
     @property
     def raw_bytes(self) -> int:
@@ -63,10 +64,32 @@ def entries_of_week(root: Root, week: Week) -> list[StoredObject]:
 
 def list_week(source: Root, week: Week) -> Listing:
     """Every raw snapshot of a week."""
-    entries = entries_of_week(source, week)
-    snapshots = _snapshots_of(one for one in entries if not one.no_file)
+    snapshots: list[ListedSnapshot] = []
+    strays: list[Stray] = []
+    for entry in entries_of_week(source, week):
+        if not entry.no_file and (time := time_of(entry.key)) is not None:
+            snapshots.append(ListedSnapshot(entry, time))
+        elif (stray := stray_among_dates(entry)) is not None:
+            strays.append(stray)
     snapshots.sort(key=lambda snapshot: (snapshot.time, snapshot.stored.key))
-    return Listing(week, snapshots)
+    return Listing(week, _each_once(source, snapshots, strays), strays)
+
+
+def _each_once(
+    source: Root, snapshots: list[ListedSnapshot], strays: list[Stray]
+) -> list[ListedSnapshot]:
+    """Of two of one time that are one file, as where raw/ is a link to the root, the first only.
+
+    Equal files of other times may be one file on the disk: some tools see to that to save space.
+    """
+    kept: list[ListedSnapshot] = []
+    for one in snapshots:
+        at = one.stored.key
+        if kept and kept[-1].time == one.time and source.is_same(kept[-1].stored.key, at):
+            strays.append(Stray(at, f"is the same file as {kept[-1].stored.key}", is_taken=True))
+        else:
+            kept.append(one)
+    return kept
 
 
 def weeks_with_snapshots(source: Root, weeks: list[Week]) -> set[Week]:
@@ -102,7 +125,3 @@ def _weeks_with_snapshots(source: Root, prefix: str, weeks: list[Week]) -> set[W
                 found.add(weeks[at])
             at += 1
     return found
-
-
-def _snapshots_of(stored: Iterable[StoredObject]) -> list[ListedSnapshot]:
-    return [ListedSnapshot(one, time) for one in stored if (time := time_of(one.key)) is not None]

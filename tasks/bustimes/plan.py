@@ -8,12 +8,14 @@ the prices below. What instances of EC2 take and cost is not known here but to `
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks import figures
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import list_week, weeks_with_snapshots
+from tasks.bustimes.strays import Stray, ours
+from tasks.bustimes.strays import lines as stray_lines
 from tasks.weeks import Week, ranges
 
 RATE = 200e6
@@ -63,6 +65,7 @@ class PlannedWeek:
     week: Week
     snapshots: int
     raw_bytes: int
+    strays: list[Stray] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Plan:
     rate: float
     rate_is_measured: bool
     cores: int
+    strays: list[Stray] = field(default_factory=list)
+    """What looks like a snapshot and will not be taken."""
 
     @property
     def snapshots(self) -> int:
@@ -127,6 +132,7 @@ class Plan:
         yield f"done         {done}, {figures.size(self.done_bytes)}"
         if self.gaps:
             yield f"gaps         {ranges(self.gaps)}: no raw snapshots"
+        yield from stray_lines(self.strays, 13)
         if not self.to_do:
             yield "to do        nothing"
             return
@@ -143,8 +149,12 @@ def plan(
     cores: int,
     measured_rate: float | None,
     on_week: Callable[[], object] = lambda: None,
+    everything: bool = False,
 ) -> Plan:
-    """Plan the weeks; `on_week` is called as each of the missing ones has been listed."""
+    """Plan the weeks; `on_week` is called as each of the missing ones has been listed.
+
+    `everything` looks through the rest of the source as well for what looks like snapshots.
+    """
     archive.source.check_readable()
     archive.list_again()
     written = archive.weeks_written()
@@ -155,10 +165,14 @@ def plan(
     def planned(week: Week) -> PlannedWeek:
         listing = list_week(archive.source, week)
         on_week()
-        return PlannedWeek(week, len(listing.snapshots), listing.raw_bytes)
+        return PlannedWeek(week, len(listing.snapshots), listing.raw_bytes, listing.strays)
 
     with ThreadPoolExecutor(_WEEKS_AT_ONCE) as threads:
         to_do = list(threads.map(planned, sorted(found)))
+    strays = [one for week in to_do for one in week.strays]
+    strays = ours(strays, archive.settings.not_ours)
+    if everything:
+        strays += archive.strays_elsewhere({*found, *done}, weeks)
     return Plan(
         source=archive.source.url,
         destination=archive.destination.url,
@@ -170,4 +184,5 @@ def plan(
         rate=measured_rate or RATE,
         rate_is_measured=measured_rate is not None,
         cores=cores,
+        strays=strays,
     )

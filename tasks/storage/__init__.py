@@ -6,7 +6,7 @@ appears whole or not at all; every S3 call is retried with backoff; what still f
 what the objects hold.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -81,6 +81,13 @@ class Root(Protocol):
 
     def entries(self, prefix: str) -> Iterator[StoredObject]:
         """As `objects`, and in a folder also what is no file (`StoredObject.no_file`)."""
+
+    def survey(self, skip: Callable[[str], str]) -> Iterator[StoredObject]:
+        """All entries below the root in key order, but for those that `skip` passes over.
+
+        It gets a key, and returns how far to go on without a look, or nothing for a key that is
+        wanted. In S3 each such jump costs one request; in a folder only `raw` may be a link.
+        """
 
     def is_same(self, key: str, other: str) -> bool:
         """Whether two keys mean one and the same object, as links in a folder may."""

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +25,7 @@ from tasks.storage import StoredObject, overtaken
 from tasks.storage.address import BulkSource, Credentials
 
 _CHUNK_BYTES = 1 << 20
+_FOLDER = "a folder"
 
 
 class Folder:
@@ -73,6 +74,34 @@ class Folder:
             found = self._entry(f"{folder}{slash}{name}", must_stay_inside=True)
             if found is not None:
                 yield found
+
+    def survey(self, skip: Callable[[str], str]) -> Iterator[StoredObject]:
+        yield from self._surveyed("", skip, {_number_of(self.path)})
+
+    def _surveyed(
+        self, prefix: str, skip: Callable[[str], str], seen: set[tuple[int, int]]
+    ) -> Iterator[StoredObject]:
+        try:
+            names = self._sorted_names(prefix)[1]
+        except Problem:
+            return  # somebody else's folder, such as lost+found: `objects` says so where it counts
+        at = 0
+        while at < len(names):
+            key = prefix + names[at]
+            if reached := skip(key):
+                behind = bisect.bisect_right(names, reached, key=lambda name: prefix + name)
+                at = max(at + 1, behind)
+                continue
+            at += 1
+            entry = self._entry(key)
+            if entry is None:
+                continue
+            yield entry
+            path = self.path / key
+            is_below = entry.no_file == _FOLDER and (key == "raw" or not path.is_symlink())
+            if is_below and not skip(f"{key}/") and (number := _number_of(path)) not in seen:
+                seen.add(number)
+                yield from self._surveyed(f"{key}/", skip, seen)
 
     def is_same(self, key: str, other: str) -> bool:
         try:
@@ -199,6 +228,8 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return folder, []
         except OSError as error:
+            if error.errno == errno.ELOOP:  # a link that leads in a circle: `survey` names it
+                return folder, []
             raise _problem(folder, "read", error) from None
 
     def _stored(self, key: str) -> StoredObject | None:
@@ -225,8 +256,17 @@ class Folder:
         return StoredObject(key, status.st_size, tag, written, no_file)
 
 
+def _number_of(folder: Path) -> tuple[int, int]:
+    """What tells a folder from all others, by whatever name it is reached."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
+
+
 def _kind_of(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    kinds = {stat.S_IFDIR: _FOLDER, stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["S3Prefix", "explained", "hasty_client"]
 
 _CHUNK_BYTES = 1 << 20
+_SURVEYED_AT_ONCE = 100
+"""Keys of a page: most pages of a survey are left at the first or second one."""
 
 
 class S3Prefix:
@@ -112,6 +114,17 @@ class S3Prefix:
 
     def entries(self, prefix: str) -> Iterator[StoredObject]:
         return self.objects(prefix)
+
+    def survey(self, skip: Callable[[str], str]) -> Iterator[StoredObject]:
+        where: dict[str, Any] = {"Prefix": self.prefix, "MaxKeys": _SURVEYED_AT_ONCE}
+        while True:
+            for one in self._list(**where):
+                if reached := skip(one.key):
+                    where["StartAfter"] = self.key(max(reached, one.key))
+                    break
+                yield one
+            else:
+                return
 
     def is_same(self, key: str, other: str) -> bool:
         return key == other

@@ -22,6 +22,7 @@ from tasks.bustimes.kernel import ADDRESSES
 from tasks.bustimes.listing import weeks_with_snapshots
 from tasks.bustimes.programs import converter
 from tasks.bustimes.refusals import TooManyRefused
+from tasks.bustimes.strays import sentence
 from tasks.out_of_memory import check_limit
 from tasks.problem import Problem
 from tasks.progress import say
@@ -201,6 +202,10 @@ class AllWeeks(_WeekRange, _OfArchive, luigi.WrapperTask):
         progress = under_way.run.count(to_do)
         if gaps:
             progress.say(f"No raw snapshots, so no file: {ranges(gaps)}.")
+        if not self.weeks:
+            strays = archive.strays_elsewhere({*written, *found}, weeks)
+            if strays:
+                progress.say(f"{sentence(strays)}.")
         done = figures.count(len(tasks) - to_do, "week")
         progress.say(f"{figures.count(to_do, 'week')} to convert, {done} done already.")
         return tasks
@@ -225,7 +230,13 @@ class Verify(_WeekRange, _OfArchive):
         from tasks.bustimes.verify import verify  # loads what converters need, too
 
         check_limit()
-        report = verify(Archive.open(), self.chosen_weeks(), self.deep, share=self.share)
+        report = verify(
+            Archive.open(),
+            self.chosen_weeks(),
+            self.deep,
+            share=self.share,
+            everything=not self.weeks,
+        )
         for line in report.lines():
             print(line, flush=True)
         if not report.is_fine:

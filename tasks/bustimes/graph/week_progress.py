@@ -11,6 +11,7 @@ from tasks.bustimes.archive import Archive, WeekResult
 from tasks.bustimes.graph import under_way
 from tasks.bustimes.listing import Listing
 from tasks.bustimes.metrics import WeekFigures
+from tasks.bustimes.strays import ours, sentence
 from tasks.progress import UnitProgress
 from tasks.storage import tally, traffic
 from tasks.weeks import Week
@@ -43,7 +44,10 @@ class WeekProgress:
             self._task.week.label, len(listing.snapshots), "snapshot", self._report
         )
         self._unit = unit
-        max_errors = Archive.open().settings.max_errors
+        settings = Archive.open().settings
+        max_errors = settings.max_errors
+        if not_taken := sentence(ours(listing.strays, settings.not_ours)):
+            self._run.say(f"{self._task.week}: {not_taken}.")
 
         def on_hour(hour: "ConvertedHour") -> None:
             self._figures.add(hour, unit.seconds)

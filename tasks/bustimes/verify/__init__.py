@@ -31,6 +31,7 @@ from tasks.weeks import Week, ranges
 __all__ = ["Report", "WeekCheck", "check_week", "read_through", "verify"]
 
 _WEEKS_AT_ONCE = 4
+_FEW_GAPS = 10  # each takes 14 listings
 _MANIFESTS = "_manifests/"
 _SEEDS = 1_000_000
 
@@ -43,18 +44,26 @@ def verify(
     seed: int | None = None,
     share: float = 0.0,
     progress: Progress | None = None,
+    everything: bool = False,
 ) -> Report:
     """Check every week; `on_week` is called with each, before any is read.
 
     A `share` (above 0, up to 1) of each week's raw snapshots is compared with its file, which then
     is read as with `deep`; 0 compares `spot_checks` random ones. `seed` chooses them; where none is
     given one is made up. `progress`, such as `RunProgress`, shows how far the reading is.
+    `everything` looks through the rest of the source as well for what looks like snapshots.
     """
     archive.source.check_readable()
     archive.list_again()
     seed = random.randrange(_SEEDS) if seed is None else seed
-    checks = _surface(archive, weeks, deep or share > 0, on_week)
-    if all(check.state == GAP for check in checks):
+    checks = _surface(archive, weeks, deep or share > 0, on_week, is_surveyed=everything)
+    listed = {check.week for check in checks if check.state != GAP}
+    elsewhere = archive.strays_elsewhere(listed, weeks) if everything else []
+    if (
+        not elsewhere
+        and not any(check.strays for check in checks)
+        and all(check.state == GAP for check in checks)
+    ):
         raise Problem(
             f"There is nothing to verify: {archive.source.url} has no raw snapshots in "
             f"{ranges(weeks)}, and {archive.destination.url} no week files. Check SOURCE, "
@@ -64,6 +73,7 @@ def verify(
     report = Report(
         archive.source.url, archive.destination.url, checks, deep or share > 0, share, seed
     )
+    report.elsewhere = elsewhere
 
     def note(read: WeekRead) -> None:
         checks[places[read.check.week]] = read.check
@@ -100,10 +110,14 @@ def _surface(
     weeks: list[Week],
     will_be_read: bool,
     on_week: Callable[[WeekCheck], object],
+    is_surveyed: bool,
 ) -> list[WeekCheck]:
+    """What can be told without reading; gaps are listed if they are few and nobody looks there."""
     missing = {week for week in weeks if week not in archive.weeks_written()}
     gaps = missing - weeks_with_snapshots(archive.source, sorted(missing))  # no listing for each
     gaps -= _described(archive) if gaps else set()
+    if not is_surveyed and len(gaps) <= _FEW_GAPS:
+        gaps = set()
 
     def checked(week: Week) -> WeekCheck:
         return WeekCheck(week, GAP) if week in gaps else check_week(archive, week, will_be_read)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tasks import figures
+from tasks.bustimes.strays import Stray
+from tasks.bustimes.strays import lines as stray_lines
 from tasks.bustimes.verify.states import (
     DAMAGED,
     GAP,
@@ -39,10 +41,22 @@ class Report:
     """Weeks that are good with this share, and on record as such."""
     not_kept: str = ""
     """Why a record could not be written."""
+    elsewhere: list[Stray] = field(default_factory=list)
+    """What looks like a snapshot, outside of the weeks."""
+
+    @property
+    def strays(self) -> list[Stray]:
+        """All that looks like a snapshot and is not taken."""
+        return [*(stray for check in self.checks for stray in check.strays), *self.elsewhere]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing looks like a snapshot that should be in the archive."""
+        return all(stray.is_taken for stray in self.strays)
 
     @property
     def is_fine(self) -> bool:
-        return all(check.is_fine for check in self.checks)
+        return self.is_complete and all(check.is_fine for check in self.checks)
 
     def of(self, state: str) -> list[Week]:
         return [check.week for check in self.checks if check.state == state]
@@ -73,12 +87,16 @@ class Report:
             yield from (f"{'':11}{detail}" for detail in check.details[:_DETAILS])
             if len(check.details) > _DETAILS:
                 yield f"{'':11}and {len(check.details) - _DETAILS:,} more"
+        yield from stray_lines(self.strays, 11)
+        yield self._verdict()
+
+    def _verdict(self) -> str:
         bad = sum(not check.is_fine for check in self.checks)
-        yield (
-            "Complete and correct."
-            if not bad
-            else f"Not as it should be: {bad:,} of {figures.count(len(self.checks), 'week')}."
-        )
+        if bad:
+            return f"Not as it should be: {bad:,} of {figures.count(len(self.checks), 'week')}."
+        if not self.is_complete:
+            return "Correct, but perhaps not complete: see what is not taken."
+        return "Complete and correct."
 
     def _figures(self) -> Iterator[str]:
         written = [check.manifest for check in self.checks if check.manifest]

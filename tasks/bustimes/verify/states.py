@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tasks.bustimes.manifest import Manifest
+from tasks.bustimes.strays import Stray
 from tasks.weeks import Week
 
 GOOD, PARTIAL, GAP, PRUNED = "good", "partial", "gap", "pruned"
@@ -25,6 +26,7 @@ class WeekCheck:
     manifest: Manifest | None = None
     can_be_converted: bool = True
     details: tuple[str, ...] = ()
+    strays: tuple[Stray, ...] = ()
 
     @property
     def is_fine(self) -> bool:

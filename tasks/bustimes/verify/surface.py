@@ -14,6 +14,7 @@ from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import Listing, list_week
 from tasks.bustimes.manifest import Manifest
+from tasks.bustimes.strays import ours
 from tasks.bustimes.verify import claims, lateness, pruned, states
 from tasks.bustimes.verify.states import (
     DAMAGED,
@@ -39,6 +40,12 @@ def check_week(
     of the raw side, if somebody has just made it.
     """
     listing = listing or list_week(archive.source, week)
+    check = _check_week(archive, week, will_be_read, listing)
+    strays = ours(listing.strays, archive.settings.not_ours)
+    return replace(check, strays=tuple(strays)) if strays else check
+
+
+def _check_week(archive: Archive, week: Week, will_be_read: bool, listing: Listing) -> WeekCheck:
     stored = archive.weeks_written().get(week)
     if stored is None:
         return _without_file(archive, listing)
