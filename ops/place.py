@@ -12,7 +12,6 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
 from ops import embedded_s3, luigid
@@ -20,6 +19,7 @@ from ops.aws_settings import without_aws, without_proxies
 from ops.service import Service
 from tasks.problem import Problem
 from tasks.settings import config_path, load, load_local, variable_of
+from tasks.storage.address import is_s3
 
 _AS_SHIPPED = {"source": "s3://bustimes-data", "destination": "s3://bustimes-data/v2"}
 
@@ -139,5 +139,5 @@ def _make_bucket() -> None:
     from tasks.storage.s3 import S3Prefix
 
     for url in (load().source, load().destination):
-        if urlsplit(url).scheme == "s3":
+        if is_s3(url):
             S3Prefix(url).make_bucket()

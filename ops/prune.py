@@ -5,7 +5,6 @@ how it is deleted, `tasks.bustimes.prune` knows.
 """
 
 import os
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,6 +21,7 @@ from tasks.bustimes.prune import (
     must_be_of_s3,
     prune,
 )
+from tasks.make_command import make_command
 from tasks.problem import Problem
 from tasks.settings import variable_of
 from tasks.storage.deletion import keeps_versions
@@ -207,5 +207,4 @@ def _command(archive: Archive, choice: Choice, confirm: str) -> str:
     if not is_set or os.environ.get(variable_of("bustimes", "allow_prune")):
         given["ALLOW_PRUNE"] = "true"
     given["CONFIRM"] = confirm
-    words = [f"{name}={shlex.quote(value)}" for name, value in given.items() if value]
-    return " ".join(["make prune", *([choice.place] if choice.place else []), *words])
+    return make_command(f"prune {choice.place}".rstrip(), given)

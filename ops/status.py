@@ -1,5 +1,6 @@
 """`make status`: how far things are, on one screen."""
 
+import html
 import json
 import shutil
 import urllib.error
@@ -84,5 +85,5 @@ def _running_weeks(place: Place, archive: Archive) -> dict[str, list[str]]:
         ]
         for name, task in tasks.items()
         if task.get("name") == "WeekTask" and name.endswith(f"_{archive.short_name}")
-        for message in [(task.get("status_message") or "starting").splitlines()]
+        for message in [html.unescape(task.get("status_message") or "starting").splitlines()]
     }

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.problem import Problem
+from tasks.storage.address import folder_of
 from tasks.storage.patience import Patience
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -147,7 +148,9 @@ def _load(kind: type[_Section], section: str, environment: Mapping[str, str]) ->
     values: dict[str, Any] = {}
     for name in names:
         variable = variable_of(section, name)
-        overriding = environment.get(variable, "").strip()
+        overriding = environment.get(variable, "")
+        if name not in _PLACES or not overriding.strip():
+            overriding = overriding.strip()
         text = overriding or given.get(name, "").strip()
         if not text and name not in _MAY_BE_EMPTY:
             raise Problem(
@@ -331,6 +334,8 @@ def _topic(text: str, where: str) -> str:
 
 
 _MAY_BE_EMPTY = {"python_escapes", "webhook", "sns_topic", "not_ours"}
+_PLACES = {"source", "destination"}
+"""In whose names a space means itself, too."""
 
 
 def _patterns(text: str, _where: str) -> tuple[str, ...]:
@@ -341,8 +346,8 @@ def _text(text: str, _where: str) -> str:
     return text
 
 
-def _folder(text: str, _where: str) -> Path:
-    path = Path(text).expanduser()
+def _folder(text: str, where: str) -> Path:
+    path = folder_of(text, where)
     return path if path.is_absolute() else PROJECT / path
 
 

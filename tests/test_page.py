@@ -1,5 +1,6 @@
 """luigid's page in a browser, and make status, while a real run stands still and after its end."""
 
+import html
 import os
 import re
 import signal
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from luigi.rpc import RemoteScheduler
 
 from ops import luigid
 from ops.service import Service
 from tasks.bustimes import synthetic
+from tasks.bustimes.graph.week_progress import for_page
 from tasks.weeks import Week
 from tests.browser import DEADLINE_SECONDS, Browser, ask, wait_for
 from tests.conftest import PROJECT, Run, free_port
@@ -197,3 +200,26 @@ def test_the_weeks_of_a_run_that_was_killed_are_done_by_the_next(frozen_run: Rea
     assert frozen_run.wait() == 0, frozen_run.output
     assert (frozen_run.destination / f"{WEEK}.jsonl.gz").exists(), frozen_run.output
     assert "Done: " in frozen_run.output
+
+
+def test_what_is_said_of_a_week_is_text_on_the_page_and_never_markup(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """The page takes what it is told for HTML; places and S3's own words may hold anything."""
+    said = "s3://feed/<img src=x onerror=\"document.title='planted'\">&lt;b>#2 -> <b>x</b> &amp; y"
+    scheduler = luigid.make_service(tmp_path / "state", free_port(), PROJECT / "luigi.cfg")
+    scheduler.start()
+    try:
+        known = RemoteScheduler(f"http://{scheduler.address}")
+        known.add_task(worker="w", task_id="week", family="WeekTask", params={}, status="PENDING")
+        known.add_task(worker="w", task_id="week", status="RUNNING")
+        known.set_task_status_message("week", for_page(said))
+        browser.open(f"http://{scheduler.address}/static/visualiser/index.html")
+        wait_for(lambda: "WeekTask" in browser.text("#taskTable tbody"))
+        browser.click("#taskTable .statusMessage")
+        wait_for(lambda: browser.text("#statusMessageModal pre") == said)
+        assert "planted" not in browser.text("title")
+        assert browser.text("#statusMessageModal pre b") == ""
+    finally:
+        scheduler.stop()
+    assert html.unescape(for_page(said)) == said

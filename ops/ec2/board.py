@@ -146,7 +146,7 @@ class Board:
 
     @property
     def url(self) -> str:
-        return f"{self._root.url}/{FOLDER.rstrip('/')}"
+        return self._root.address_of(FOLDER.rstrip("/"))
 
     def run(self) -> Run | None:
         """The latest run, whatever its state; None where there was none yet."""
@@ -223,8 +223,8 @@ class Board:
             return msgspec.json.decode(data, type=kind), etag
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _NoRecord(
-                f"{self._root.url}/{key} is no record of a fleet: {error}. Remove that object; it "
-                "is written anew.",
+                f"{self._root.address_of(key)} is no record of a fleet: {error}. Remove that "
+                "object; it is written anew.",
                 etag,
             ) from None
 

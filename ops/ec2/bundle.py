@@ -91,7 +91,7 @@ def root_of(destination: str, ec2: Ec2Settings) -> S3Prefix:
 
 def url_of(bundle: Bundle, root: S3Prefix) -> str:
     """Where a bundle is, or would be."""
-    return f"{root.url}/{bundle.name}"
+    return root.address_of(bundle.name)
 
 
 def upload(bundle: Bundle, root: S3Prefix) -> bool:

@@ -145,10 +145,13 @@ def report(_site: Site, options: argparse.Namespace) -> int:
     from ops.report import report as write_report
     from ops.report import target
     from tasks.bustimes.archive import Archive
+    from tasks.storage import open_root
 
     archive = Archive.open()
     if options.dry_run:
-        print(f"{'/'.join(target(options.to))} would be written, of {archive.destination.url}.")
+        folder, name = target(options.to)
+        page = open_root(folder).address_of(name)
+        print(f"{page} would be written, of {archive.destination.url}.")
         return 0
     print("\n".join(write_report(archive, options.to).lines()))
     return 0

@@ -6,7 +6,6 @@ again. That a run is closed once, and so notified once, S3 sees to. What becomes
 """
 
 import datetime as dt
-import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from ops.ec2.pulse import View
 from ops.ec2.share import Workplace, range_of
 from ops.ec2.work import Work
 from tasks import figures
+from tasks.make_command import make_command
 from tasks.problem import Problem
 
 _VERIFY_TRIES = 3
@@ -196,5 +196,4 @@ def next_command(run: Run) -> str:
     given |= {"WORKERS": str(run.workers) if run.workers != 1 else ""}
     given |= {"REFRESH": "1" if run.refresh else "", "KEEP": "1" if run.keep else ""}
     given |= {name.removeprefix("BUSTIMES_"): value for name, value in run.settings.items()}
-    options = [f"{name}={shlex.quote(value)}" for name, value in given.items() if value]
-    return " ".join(["make full ON=ec2", *options])
+    return make_command("full ON=ec2", given)

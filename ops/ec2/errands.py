@@ -9,6 +9,7 @@ import datetime as dt
 import secrets
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ops.ec2 import bundle, remote
@@ -16,6 +17,7 @@ from ops.ec2.board import Run, now
 from ops.ec2.site import SCRIPTS, Site, settings_of_run
 from tasks import figures
 from tasks.problem import Problem
+from tasks.storage.address import place_of
 from tasks.storage.s3 import S3Prefix
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def refresh(site: Site, options: argparse.Namespace) -> int:
 
 
 def restore(site: Site, options: argparse.Namespace) -> int:
-    if not options.to.startswith("s3://"):
+    if not options.to or isinstance(place_of(options.to), Path):
         raise Problem(
             "On EC2 a week is restored to S3: TO=s3://bucket/prefix. Without ON=ec2 it comes to "
             "this machine."

@@ -43,6 +43,7 @@ from tasks.settings import (
     load_local,
     load_notify,
 )
+from tasks.storage.address import is_s3
 from tasks.storage.s3 import S3Prefix, hasty_client
 
 _BEATS = 4
@@ -329,7 +330,7 @@ def main() -> int:
     """Run the daemon on this instance; returns its exit code."""
     try:
         settings, local, ec2 = load(), load_local(), load_ec2()
-        if not settings.destination.startswith("s3://"):
+        if not is_s3(settings.destination):
             raise Problem(
                 f"The destination is {settings.destination}: a fleet needs one in S3. Give "
                 "DESTINATION=s3://bucket/prefix to make setup ON=ec2."

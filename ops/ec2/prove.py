@@ -22,7 +22,7 @@ def prove(instance: str) -> list[str]:
     found = (source.first_key(prefix, "") for prefix in PREFIXES)
     first = next(filter(None, found), "")
     lines = [
-        f"source       {source.url}/{first}"
+        f"source       {source.address_of(first)}"
         if first
         else f"source       {source.url}: no raw snapshot is there yet"
     ]
@@ -30,10 +30,10 @@ def prove(instance: str) -> list[str]:
     destination.write(key, data)
     if destination.read(key) != data:
         raise Problem(
-            f"{destination.url}/{key} reads otherwise than it was written: somebody else writes "
-            "there. Give a destination of your own."
+            f"{destination.address_of(key)} reads otherwise than it was written: somebody else "
+            "writes there. Give a destination of your own."
         )
-    return [*lines, f"destination  {destination.url}/{key} is written and read back"]
+    return [*lines, f"destination  {destination.address_of(key)} is written and read back"]
 
 
 def main() -> int:

@@ -53,6 +53,6 @@ def last(root: Root) -> RunRecord | None:
         return msgspec.json.decode(root.read(key), type=RunRecord)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(
-            f"{root.url}/{key} is no record of a run: {error}. Remove that object; nothing but "
-            "status reads it."
+            f"{root.address_of(key)} is no record of a run: {error}. Remove that object; nothing "
+            "but status reads it."
         ) from None

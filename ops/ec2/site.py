@@ -16,6 +16,7 @@ from ops.ec2.fleet import Fleet
 from ops.ec2.stack import Stack
 from tasks.problem import Problem
 from tasks.settings import Ec2Settings, Settings, load, load_ec2, variable_of
+from tasks.storage.address import place_of
 from tasks.storage.s3 import S3Prefix
 
 TEMPLATE = Path(__file__).parent.parent / "stack.yaml"
@@ -70,7 +71,7 @@ def settings_of_run() -> dict[str, str]:
 
 
 def _check(name: str, url: str) -> None:
-    if not url.startswith("s3://"):
+    if isinstance(place_of(url), Path):
         raise Problem(
             f"{name.upper()} is {url}, which instances of EC2 cannot see: give s3://bucket/prefix, "
             "or leave ON=ec2 away."

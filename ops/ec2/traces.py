@@ -46,6 +46,6 @@ def _in_bucket(site: Site) -> dict[str, tuple[S3Prefix, list[str]]]:
         found[words] = site.code, bundles
     for folder in (prove.FOLDER, board.FOLDER):
         if keys := [one.key for one in site.destination.objects(folder)]:
-            words = f"{figures.count(len(keys), 'object')} in {site.destination.url}/{folder}"
+            words = f"{figures.count(len(keys), 'object')} in {site.destination.address_of(folder)}"
             found[words] = site.destination, keys
     return found

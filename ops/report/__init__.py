@@ -15,6 +15,7 @@ from tasks.bustimes.archive import now as time_now
 from tasks.problem import Problem
 from tasks.settings import load_local
 from tasks.storage import open_root
+from tasks.storage.address import S3Place, place_of
 
 FILE = "report.html"
 
@@ -47,18 +48,21 @@ def report(archive: Archive, to: str = "", now: dt.datetime | None = None) -> Wr
 
     folder, name = target(to)
     made = content.content(archive, now or time_now())
-    open_root(folder).write(name, page.render(made.values))
-    return Written(f"{folder}/{name}", made.sentences)
+    root = open_root(folder)
+    root.write(name, page.render(made.values))
+    return Written(root.address_of(name), made.sentences)
 
 
 def target(to: str) -> tuple[str, str]:
-    """The root that a report goes to, and its name there."""
-    to = to.strip().rstrip("/") or str(load_local().state / "report")
-    is_bucket = "://" in to and to.count("/") < 3
-    if is_bucket or not to.lower().endswith((".html", ".htm")):
-        return to, FILE
-    if "://" not in to:
-        path = Path(to).expanduser().absolute()
-        return str(path.parent), path.name
-    folder, _, name = to.rpartition("/")
-    return folder, name
+    """The address of the root that a report goes to, and its name there."""
+    place = place_of(to if to.strip() else str(load_local().state / "report"))
+    if isinstance(place, Path):
+        return (str(place.parent), place.name) if _is_page(place.name) else (str(place), FILE)
+    around, slash, name = place.prefix.removesuffix("/").rpartition("/")
+    if not _is_page(name):
+        return place.url, FILE
+    return S3Place(place.bucket, around + slash).url, name
+
+
+def _is_page(name: str) -> bool:
+    return name.lower().endswith((".html", ".htm"))

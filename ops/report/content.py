@@ -4,7 +4,7 @@ What could be without bound (names, reasons, changes) is cut here, and what is l
 """
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -73,7 +73,7 @@ def content(archive: Archive, now: dt.datetime) -> Content:
         "notes": words.notes(weeks, strange_weeks(holdings, now), holdings.unreadable),
     }
     values |= _of_days(days) | _of_states(weeks, holdings.verified, now)
-    values |= _of_refusals(weeks, holdings.url, total.snapshots) | _of_fields(fields, drawn)
+    values |= _of_refusals(weeks, holdings.address_of, total.snapshots) | _of_fields(fields, drawn)
     return Content(values, (f"{headline}.", state))
 
 
@@ -136,8 +136,10 @@ def _choice(weeks: list[Week]) -> str:
     return f"WEEKS={','.join(map(str, weeks))}"
 
 
-def _of_refusals(weeks: list[WeekState], url: str, snapshots: int) -> Values:
-    found = reasons(weeks, url)
+def _of_refusals(
+    weeks: list[WeekState], address_of: Callable[[str], str], snapshots: int
+) -> Values:
+    found = reasons(weeks, address_of)
     return {
         "refused_sentence": words.refused(found, snapshots),
         "reasons": found[:_MOST_ROWS],

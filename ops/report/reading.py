@@ -147,6 +147,7 @@ class Holdings:
     """All that is known of a destination; where a manifest is no such thing, why."""
 
     url: str
+    address_of: Callable[[str], str]
     files: dict[Week, StoredObject]
     manifests: dict[Week, Described | str]
     proofs: dict[Week, Proof]
@@ -187,6 +188,7 @@ def read(archive: Archive) -> Holdings:
     found = findings.weeks if findings else {}
     return Holdings(
         url=destination.url,
+        address_of=destination.address_of,
         files=archive.weeks_written(),
         manifests={
             week: _described(week, body_of[key]) for week, key in _weeks_in("_manifests", body_of)

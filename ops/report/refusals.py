@@ -1,6 +1,6 @@
 """The snapshots that were set aside, by reason: how many, which, and where their bytes are kept."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ops.report.states import WeekState
@@ -31,10 +31,10 @@ class Reason:
     examples: list[Kept]
 
 
-def reasons(states: list[WeekState], destination: str) -> list[Reason]:
-    """The most frequent reason first; `destination` is the address of the archive."""
+def reasons(states: list[WeekState], address_of: Callable[[str], str]) -> list[Reason]:
+    """The most frequent reason first; `address_of` gives the address of a key of the archive."""
     found: dict[str, list[tuple[Week, Kept]]] = {}
-    for week, reason, kept in _refused(states, destination):
+    for week, reason, kept in _refused(states, address_of):
         found.setdefault(reason, []).append((week, kept))
     of_reasons = [
         Reason(
@@ -49,8 +49,10 @@ def reasons(states: list[WeekState], destination: str) -> list[Reason]:
     return sorted(of_reasons, key=lambda one: (-one.count, one.reason))
 
 
-def _refused(states: list[WeekState], destination: str) -> Iterator[tuple[Week, str, Kept]]:
+def _refused(
+    states: list[WeekState], address_of: Callable[[str], str]
+) -> Iterator[tuple[Week, str, Kept]]:
     for one in states:
         for refused in one.described.refused if one.described is not None else []:
-            place = f"{destination}/{refused_key_of(one.week, refused.key)}"
+            place = address_of(refused_key_of(one.week, refused.key))
             yield one.week, refused.reason, Kept(refused.key, refused.bytes, place)

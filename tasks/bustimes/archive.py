@@ -46,8 +46,8 @@ class Archive:
     @property
     def short_name(self) -> str:
         """Tells this archive from every other, by its two places."""
-        places = f"{self.source.url} {self.destination.url}"
-        return hashlib.sha256(places.encode()).hexdigest()[:8]
+        places = f"{self.source.url}\n{self.destination.url}"
+        return hashlib.sha256(places.encode(errors="surrogateescape")).hexdigest()[:8]
 
     @property
     def spool(self) -> weekfile.Spool:
@@ -92,7 +92,7 @@ class Archive:
 
     def manifest(self, week: Week) -> Manifest | None:
         data = self.manifest_bytes(week)
-        name = f"{self.destination.url}/{manifests.key_of(week)}"
+        name = self.destination.address_of(manifests.key_of(week))
         return None if data is None else manifests.from_bytes(data, name)
 
     def has(self, week: Week, replaces: str) -> bool:
@@ -198,11 +198,12 @@ def _must_not_pass_for_all(archive: Archive, week: Week) -> None:
     from tasks.bustimes.verify import pruned  # it goes by this module
 
     if pruned.is_on_record(archive, week):
-        url = archive.destination.url
+        address_of = archive.destination.address_of
         raise Problem(
             f"{week} has no file, and raw snapshots of it were deleted by make prune: what is left "
-            f"is not the week. Put back a good copy of {url}/{manifests.file_of(week)}; or, if the "
-            f"source has the whole week again, remove {url}/{manifests.prune_record_key_of(week)}."
+            f"is not the week. Put back a good copy of {address_of(manifests.file_of(week))}; or, "
+            "if the source has the whole week again, remove "
+            f"{address_of(manifests.prune_record_key_of(week))}."
         )
 
 
@@ -211,12 +212,13 @@ def _must_not_be_less(archive: Archive, spooled: weekfile.SpooledWeek, manifest:
     before = archive.manifest(spooled.week)
     if before is not None and manifest.records < before.records:
         spooled.clear()
+        file = archive.destination.address_of(manifests.file_of(spooled.week))
         refused = "".join(f" {one.key}: {one.reason}." for one in manifest.refused[:1])
         raise Problem(
             f"{spooled.week} is left as it is: converted again it would hold "
             f"{manifest.records:,} records in place of {before.records:,}.{refused} Look at what "
-            f"has become of its raw snapshots. If it is right so, remove {archive.destination.url}/"
-            f"{manifests.file_of(spooled.week)} and run make full WEEKS={spooled.week}."
+            f"has become of its raw snapshots. If it is right so, remove {file} and run make full "
+            f"WEEKS={spooled.week}."
         )
 
 

@@ -70,7 +70,7 @@ def restore(
         raise Problem(f"{week} is not in the archive at {archive.destination.url}.")
     if manifest.week != week.label:
         raise Problem(
-            f"{archive.destination.url}/{manifests.key_of(week)} is the manifest of "
+            f"{archive.destination.address_of(manifests.key_of(week))} is the manifest of "
             f"{manifest.week}. make verify WEEKS={week} tells what to do."
         )
     entries = _entries(archive, week, manifest)
@@ -101,8 +101,8 @@ def restore(
     if in_the_way:
         more = f", and so are {len(in_the_way) - 1:,} more" if len(in_the_way) > 1 else ""
         raise Problem(
-            f"{to.url}/{in_the_way[0]} is there already and is something else{more}; nothing is "
-            "overwritten. All others are written. What would have been there comes to an empty "
+            f"{to.address_of(in_the_way[0])} is there already and is something else{more}; nothing "
+            "is overwritten. All others are written. What would have been there comes to an empty "
             f"place: make restore WEEK={week} TO=folder."
         )
     knows_names = entries is not None
@@ -134,7 +134,7 @@ def _entries(archive: Archive, week: Week, manifest: Manifest) -> _Entries | Non
     key = inventory.key_of(week, manifest.listing_sha256)
     if archive.destination.find(key) is None:
         return None
-    name = f"{archive.destination.url}/{key}"
+    name = archive.destination.address_of(key)
     found: _Entries = defaultdict(list)
     for entry in inventory.from_bytes(archive.destination.read(key), manifest.listing_sha256, name):
         time = time_of(entry.key)
@@ -187,9 +187,9 @@ def _bodies(
         yield _Body(entry.key, _list_of(records), len(records), entry, is_merged=merged)
     if left or records_of:
         raise Problem(
-            f"{archive.destination.url}/{manifests.file_of(week)}: the hour {hour.hour} does not "
-            f"hold the records that its inventory promises. make verify DEEP=1 WEEKS={week} tells "
-            "more."
+            f"{archive.destination.address_of(manifests.file_of(week))}: the hour {hour.hour} does "
+            f"not hold the records that its inventory promises. make verify DEEP=1 WEEKS={week} "
+            "tells more."
         )
 
 
@@ -213,7 +213,7 @@ def _records_by_time(
             found[time].append(record)
     except (zlib.error, ValueError) as error:
         raise Problem(
-            f"{archive.destination.url}/{file}: the hour {hour.hour} is damaged ({error}). "
+            f"{archive.destination.address_of(file)}: the hour {hour.hour} is damaged ({error}). "
             f"make verify DEEP=1 WEEKS={week} tells more."
         ) from None
     return found

@@ -63,7 +63,7 @@ class Spool:
     def place(self) -> Path:
         """The folder of this destination: readable, and never the same for two of them."""
         readable = re.sub(r"[^A-Za-z0-9.]+", "_", self.destination).strip("_")[-60:]
-        unique = hashlib.sha256(self.destination.encode()).hexdigest()[:8]
+        unique = hashlib.sha256(self.destination.encode(errors="surrogateescape")).hexdigest()[:8]
         return self.folder / f"{readable}-{unique}"
 
     def week(self, week: Week) -> "SpooledWeek":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tasks.problem import Problem
+from tasks.storage.address import place_of
 
 if TYPE_CHECKING:
     from tasks.storage.address import BulkSource, Credentials
@@ -62,10 +63,14 @@ class Root(Protocol):
     """A bucket, a prefix in a bucket, or a folder."""
 
     url: str
+    """The address that means this root and no other."""
     keeps_checksums: bool
     """Whether `stored_sha256` can tell; where not, reading an object is cheap."""
     lists_at_once: int
     """How many listings at the same time are quicker than one after the other."""
+
+    def address_of(self, key: str) -> str:
+        """The full address of an object, to be shown: never ``url`` and a slash and the key."""
 
     def check_readable(self) -> None:
         """Raises `Problem` unless the root exists and may be listed."""
@@ -137,14 +142,11 @@ class Root(Protocol):
 
 def open_root(url: str) -> Root:
     """The root at ``s3://bucket``, ``s3://bucket/prefix`` or a folder's path."""
-    from tasks.storage.folder import Folder
+    place = place_of(url)
+    if isinstance(place, Path):
+        from tasks.storage.folder import Folder
 
-    if not url.strip():
-        raise Problem("An address is empty: give s3://bucket/prefix or the path of a folder.")
-    if url.startswith("s3://"):
-        from tasks.storage.s3 import S3Prefix  # boto3 takes a while to import
+        return Folder(str(place))
+    from tasks.storage.s3 import S3Prefix  # boto3 takes a while to import
 
-        return S3Prefix(url)
-    if "://" in url:
-        raise Problem(f"{url}: only s3://bucket/prefix and folders can be read and written.")
-    return Folder(url)
+    return S3Prefix(place.url)

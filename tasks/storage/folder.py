@@ -39,6 +39,9 @@ class Folder:
         self.url = str(self.path)
         self._names: dict[Path, tuple[int, list[str]]] = {}
 
+    def address_of(self, key: str) -> str:
+        return f"{self.url.rstrip('/')}/{key}"
+
     def check_readable(self) -> None:
         if not self.path.exists():
             raise Problem(f"The folder {self.url} does not exist: create it, or correct the path.")

@@ -270,7 +270,7 @@ class Gets:
         )
 
     def _place(self, get: _Get) -> str:
-        return f"{self._source.url}/{get.stored.key}"
+        return self._source.address_of(get.stored.key)
 
     def _count_attempt(self, transfer: Transfer) -> None:
         self._attempts += 1

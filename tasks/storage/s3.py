@@ -15,13 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from botocore import exceptions as aws
 
 from tasks.problem import Problem
 from tasks.storage import Overtaken, StoredObject, overtaken
-from tasks.storage.address import BulkSource, Credentials
+from tasks.storage.address import BulkSource, Credentials, s3_place
 from tasks.storage.checksum import PART_BYTES, base64_of, combine, parts_of
 from tasks.storage.refusal import remedy
 from tasks.storage.s3_attempts import BODY_FAILS, Attempts, Call
@@ -60,14 +59,9 @@ class S3Prefix:
     def __init__(self, url: str, make_client: "Callable[[int], S3Client] | None" = None) -> None:
         """`make_client` is another client than `client_of_process`, such as `hasty_client`."""
         self._make_client = make_client
-        parts = urlsplit(url)
-        self.url = url.rstrip("/")
-        self.bucket = parts.netloc
-        self.prefix = parts.path.strip("/")
-        if self.prefix:
-            self.prefix += "/"
-        if not self.bucket:
-            raise Problem(f"{url} names no bucket: write s3://bucket or s3://bucket/prefix.")
+        self._place = s3_place(url)
+        self.url = self._place.url
+        self.bucket, self.prefix = self._place.bucket, self._place.prefix
 
     @property
     def client(self) -> "S3Client":
@@ -77,6 +71,9 @@ class S3Prefix:
 
     def key(self, key: str) -> str:
         return self.prefix + key
+
+    def address_of(self, key: str) -> str:
+        return self._place.address_of(key)
 
     def check_readable(self) -> None:
         with explained(f"{self.url} cannot be listed"):
@@ -154,7 +151,7 @@ class S3Prefix:
         return found.key if found else None
 
     def find(self, key: str) -> StoredObject | None:
-        with explained(f"{self.url}/{key} cannot be looked at"):
+        with explained(f"{self.address_of(key)} cannot be looked at"):
             try:
                 head = self.client.head_object(Bucket=self.bucket, Key=self.key(key))
             except aws.ClientError as error:
@@ -165,7 +162,7 @@ class S3Prefix:
             return StoredObject(key, head["ContentLength"], etag, written)
 
     def stored_sha256(self, key: str, /) -> str | None:
-        with explained(f"{self.url}/{key} cannot be looked at"):
+        with explained(f"{self.address_of(key)} cannot be looked at"):
             head = self.client.head_object(
                 Bucket=self.bucket, Key=self.key(key), ChecksumMode="ENABLED"
             )
@@ -176,14 +173,14 @@ class S3Prefix:
             return b""
         last = "" if size is None else offset + size - 1
         part: dict[str, Any] = {"Range": f"bytes={offset}-{last}"} if offset or size else {}
-        with explained(f"{self.url}/{key} cannot be read"):
+        with explained(f"{self.address_of(key)} cannot be read"):
             return self._whole(key, **part)[0]
 
     def stream(self, key: str) -> Iterator[bytes]:
         """A connection that breaks costs nothing of what has come: it goes on from there."""
         offset, since = 0, -1
         version: dict[str, Any] = {}
-        with explained(f"{self.url}/{key} cannot be read"):
+        with explained(f"{self.address_of(key)} cannot be read"):
             while True:
                 if offset != since:  # something came: that has all the patience again
                     reading, since = Call("GET", self.key(key), time.monotonic()), offset
@@ -266,7 +263,7 @@ class S3Prefix:
 
     def read_with_etag(self, key: str) -> tuple[bytes, str] | None:
         """The bytes of a small object and their ETag; None where there is no object."""
-        with explained(f"{self.url}/{key} cannot be read"):
+        with explained(f"{self.address_of(key)} cannot be read"):
             try:
                 return self._whole(key)
             except self.client.exceptions.NoSuchKey:
@@ -286,7 +283,7 @@ class S3Prefix:
                 raise Problem(f"s3://{self.bucket}/{error.get('Key')} cannot be removed: {why}.")
 
     def _put(self, key: str, data: bytes, expected_etag: str | None) -> str:
-        with explained(f"{self.url}/{key} cannot be written"):
+        with explained(f"{self.address_of(key)} cannot be written"):
             try:
                 answer = self.client.put_object(
                     Bucket=self.bucket,
@@ -303,7 +300,7 @@ class S3Prefix:
         # The first of two tries may have arrived although its answer did not.
         there = self.read_with_etag(key)
         if there is None or there[0] != data:
-            raise overtaken(f"{self.url}/{key}")
+            raise overtaken(self.address_of(key))
         return there[1]
 
     def write_file(self, key: str, path: Path, expected_etag: str | None = None) -> None:
@@ -313,7 +310,7 @@ class S3Prefix:
         upload that was killed are given up (they cost money) by the next try.
         """
         size = path.stat().st_size
-        with explained(f"{self.url}/{key} cannot be written"):
+        with explained(f"{self.address_of(key)} cannot be written"):
             try:
                 if size <= PART_BYTES:
                     data = path.read_bytes()
@@ -335,14 +332,14 @@ class S3Prefix:
                 if not self._holds(key, path):
                     if is_unknown:
                         raise
-                    raise overtaken(f"{self.url}/{key}") from None
+                    raise overtaken(self.address_of(key)) from None
                 return
         arrived = self.find(key)
         kept = self.stored_sha256(key) if arrived else None
         if arrived is None or arrived.size != size or kept not in (None, sha256):
             raise Problem(
-                f"{self.url}/{key} did not arrive as it was sent ({size:,} bytes). It stays in "
-                f"{path}; run it again, or make sync, to send it again."
+                f"{self.address_of(key)} did not arrive as it was sent ({size:,} bytes). It stays "
+                f"in {path}; run it again, or make sync, to send it again."
             )
 
     def _holds(self, key: str, path: Path) -> bool:

@@ -135,7 +135,7 @@ class Attempts:
         return pause
 
     def _begin(self, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
-        path = unquote(params["url_path"].partition("?")[0]).lstrip("/")
+        path = unquote(params["url_path"].partition("?")[0]).removeprefix("/")
         query = params["query_string"]
         prefix = query.get("prefix", "") if isinstance(query, dict) else ""
         operation = _OPERATIONS.get(model.name, model.name)

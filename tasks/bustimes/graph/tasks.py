@@ -7,7 +7,6 @@ the destination, `Verify` checks what came out.
 
 import datetime as dt
 import functools
-import os
 import time
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from tasks import figures, forks, processes
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive, convert_week, now
 from tasks.bustimes.graph import under_way
+from tasks.bustimes.graph.targets import target
 from tasks.bustimes.graph.week_progress import WeekProgress
 from tasks.bustimes.kernel import ADDRESSES
 from tasks.bustimes.listing import weeks_with_snapshots
@@ -71,13 +71,7 @@ class WeekTask(_OfArchive):
         return dt.date.max.toordinal() - self.week.monday.toordinal()
 
     def output(self) -> luigi.Target:
-        archive = Archive.open()
-        name = manifests.file_of(self.week)
-        if archive.destination.url.startswith("s3://"):
-            from luigi.contrib.s3 import S3Target  # boto3 takes a while to import
-
-            return S3Target(f"{archive.destination.url}/{name}")
-        return luigi.LocalTarget(os.path.join(archive.destination.url, name))
+        return target(Archive.open().destination, manifests.file_of(self.week))
 
     def complete(self) -> bool:
         return Archive.open().has(self.week, self.replaces)

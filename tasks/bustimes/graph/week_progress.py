@@ -83,7 +83,8 @@ class WeekProgress:
 
     def _show(self, share: float, message: str) -> None:
         of_s3 = traffic.sentence(tally.of_process.counted())
-        self._tell(self._task.set_status_message, "\n".join(filter(None, (message, of_s3))))
+        text = "\n".join(filter(None, (message, of_s3)))
+        self._tell(self._task.set_status_message, for_page(text))
         self._tell(self._task.set_progress_percentage, int(100 * share))
         if time.monotonic() >= self._statistics_due:
             self._tell_figures()
@@ -99,6 +100,14 @@ class WeekProgress:
                 luigid(what)
         except RPCError:  # luigid is gone: no reason to lose the week as well
             self._is_reported = False
+
+
+def for_page(message: str) -> str:
+    """A message as luigid's page must get it, which takes it for HTML; `html.unescape` undoes it.
+
+    A `>` alone does no harm, and stays readable where the page shows the message as text.
+    """
+    return message.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _sentence(week: Week, result: WeekResult, seconds: float) -> str:

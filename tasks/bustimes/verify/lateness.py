@@ -49,7 +49,7 @@ def entries_of(archive: Archive, manifest: Manifest) -> list[Entry] | None:
     key = inventory.key_of(Week.parse(manifest.week), manifest.listing_sha256)
     if archive.destination.find(key) is None:
         return None
-    name = f"{archive.destination.url}/{key}"
+    name = archive.destination.address_of(key)
     return inventory.from_bytes(archive.destination.read(key), manifest.listing_sha256, name)
 
 

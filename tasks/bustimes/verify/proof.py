@@ -60,8 +60,8 @@ def read(archive: Archive, week: Week) -> Proof | None:
         return find_record(archive.destination, key, Proof, VERSION)
     except ValueError as error:
         raise Problem(
-            f"{archive.destination.url}/{key} is no record of a verification ({error}). Remove "
-            f"it, and run make verify WEEKS={week} SHARE=1.0 again."
+            f"{archive.destination.address_of(key)} is no record of a verification ({error}). "
+            f"Remove it, and run make verify WEEKS={week} SHARE=1.0 again."
         ) from None
 
 

@@ -16,6 +16,7 @@ from tasks.bustimes.manifest import Manifest
 from tasks.bustimes.verify.lateness import entries_of, named
 from tasks.bustimes.verify.records import find_record
 from tasks.bustimes.verify.states import DAMAGED, PRUNED, STALE, WeekCheck, convert_again
+from tasks.make_command import make_command
 from tasks.problem import Problem
 from tasks.weeks import Week
 
@@ -61,7 +62,7 @@ def read(archive: Archive, week: Week) -> PruneRecord | None:
     try:
         return find_record(archive.destination, key, PruneRecord, VERSION)
     except ValueError as error:
-        name = f"{archive.destination.url}/{key}"
+        name = archive.destination.address_of(key)
         raise Damaged(f"{name} is no record of a deletion ({error})") from None
 
 
@@ -127,7 +128,9 @@ def _late(archive: Archive, manifest: Manifest, listing: Listing) -> list[str]:
     except Problem as problem:
         raise Damaged(str(problem)) from None
     if entries is None:
-        raise Damaged(f"{archive.destination.url}/{key}, its inventory, is not there any more")
+        raise Damaged(
+            f"{archive.destination.address_of(key)}, its inventory, is not there any more"
+        )
     proven = {(one.key, one.size, one.etag) for one in entries}
     there = [one.stored for one in listing.snapshots]
     return [one.key for one in there if (one.key, one.size, one.etag) not in proven]
@@ -138,8 +141,9 @@ def _with_late(
 ) -> WeekCheck:
     week, is_whole = listing.week, not manifests.gone_from(manifest, listing)
     back = (
-        "Keep the week file, which holds all others: put those back with make restore "
-        f"WEEK={week} TO={archive.source.url}, then run make full WEEKS={week} REFRESH=1."
+        "Keep the week file, which holds all others: put those back with "
+        f"{make_command('restore', {'WEEK': str(week), 'TO': archive.source.url})}, then run make "
+        f"full WEEKS={week} REFRESH=1."
     )
     return WeekCheck(
         week,

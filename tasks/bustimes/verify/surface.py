@@ -53,7 +53,7 @@ def _check_week(archive: Archive, week: Week, will_be_read: bool, listing: Listi
     if data is None:
         return _without_manifest(archive, week, "the file has no manifest")
     try:
-        name = f"{archive.destination.url}/{manifests.key_of(week)}"
+        name = archive.destination.address_of(manifests.key_of(week))
         manifest = manifests.from_bytes(data, name)
     except Problem as problem:
         return _without_manifest(archive, week, str(problem).rstrip("."))
@@ -66,7 +66,7 @@ def _check_week(archive: Archive, week: Week, will_be_read: bool, listing: Listi
             gone = lateness.look(archive, manifest, listing, stored.written).gone
         if gone:
             why = f"{why}, and {_are_gone(gone, manifest)}"
-            remedy = states.put_back(f"{archive.destination.url}/{name}")
+            remedy = states.put_back(archive.destination.address_of(name))
             return WeekCheck(week, DAMAGED, why, remedy, manifest, can_be_converted=False)
         return WeekCheck(week, DAMAGED, why, states.convert_again(week), manifest)
     return _beside_the_raw_side(archive, manifest, listing, stored)
@@ -74,7 +74,7 @@ def _check_week(archive: Archive, week: Week, will_be_read: bool, listing: Listi
 
 def damaged_inside(archive: Archive, check: WeekCheck, faults: tuple[str, ...]) -> WeekCheck:
     """What to say of a week that looks as `check` says, and was found damaged by reading it."""
-    file = f"{archive.destination.url}/{manifests.file_of(check.week)}"
+    file = archive.destination.address_of(manifests.file_of(check.week))
     why, remedy = faults[0], states.replace(file, check.week)
     if not check.can_be_converted:
         gone = check.why or "its raw snapshots are gone from the source"
@@ -132,7 +132,7 @@ def _without_file(archive: Archive, listing: Listing) -> WeekCheck:
         return WeekCheck(week, MISSING, f"{count} and no file", states.convert(week))
     if archive.destination.find(manifests.key_of(week)) is None:
         return WeekCheck(week, GAP)
-    file = f"{archive.destination.url}/{manifests.file_of(week)}"
+    file = archive.destination.address_of(manifests.file_of(week))
     why = "it has a manifest, but neither a file nor raw snapshots"
     return WeekCheck(week, DAMAGED, why, states.put_back(file), can_be_converted=False)
 
@@ -141,7 +141,7 @@ def _without_manifest(archive: Archive, week: Week, why: str) -> WeekCheck:
     """Nobody knows what the file holds, so a person must say that the source has it all."""
     if pruned.is_on_record(archive, week):
         return _without_what_stands_for_it(archive, week, manifests.key_of(week), why)
-    file = f"{archive.destination.url}/{manifests.file_of(week)}"
+    file = archive.destination.address_of(manifests.file_of(week))
     remedy = f"If the source still has the whole week: {states.replace(file, week)}"
     return WeekCheck(week, DAMAGED, why, remedy, can_be_converted=False)
 
@@ -149,7 +149,7 @@ def _without_manifest(archive: Archive, week: Week, why: str) -> WeekCheck:
 def _without_what_stands_for_it(archive: Archive, week: Week, name: str, why: str) -> WeekCheck:
     """Of a week that was pruned: what is left of its raw snapshots must not pass for all."""
     why = f"{why}, and its raw snapshots were deleted by make prune"
-    remedy = states.put_back(f"{archive.destination.url}/{name}")
+    remedy = states.put_back(archive.destination.address_of(name))
     return WeekCheck(week, DAMAGED, why, remedy, can_be_converted=False)
 
 
