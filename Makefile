@@ -5,6 +5,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 VENV := .venv
+# Never bin/pip and the like: the first line of a script cannot name every folder (one with $ or ').
+PIP := $(VENV)/bin/python -m pip
 RUN := $(VENV)/bin/python -m ops.make
 
 # A value reaches the command as it was typed: no part of it is expanded by make or read by a shell.
@@ -15,6 +17,10 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c '$(IS_NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 export GIVEN_OPTIONS GIVEN_GOALS $(GIVEN_OPTIONS)
+# Names and sentences may hold any character, whatever the locale; and no module but those that were
+# installed here takes the place of one of Python's or ours.
+export PYTHONUTF8 := 1
+unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONINSPECT PYTHONWARNINGS PYTHONIOENCODING PYTHONPLATLIBDIR
 quoted = '$(subst ','\'',$1)'
 
 .NOTPARALLEL:
@@ -48,32 +54,32 @@ $(VENV)/.installed: requirements.lock
 	@$(call quoted,$(PYTHON)) -m ops.make
 	@echo 'Installing into $(VENV) (once) …'
 	@$(call quoted,$(PYTHON)) -m venv $(VENV) || { echo 'Debian and Ubuntu need the package python3-venv for this.' >&2; exit 2; }
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(VENV)/bin/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "project.pth").write_text(str(pathlib.Path.cwd()))'
+	@$(PIP) install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(VENV)/bin/python -c 'import os, sysconfig; site = sysconfig.get_path("purelib"); open(os.path.join(site, "project.pth"), "w").write(os.path.relpath(os.getcwd(), site))'
 	@touch $@
 
 $(VENV)/.local-aws-installed: ops/local_aws/requirements.lock $(VENV)/.installed
 	@echo 'Installing an AWS for this machine (once) …'
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r ops/local_aws/requirements.lock
+	@$(PIP) install --quiet --disable-pip-version-check --require-hashes -r ops/local_aws/requirements.lock
 	@touch $@
 
 $(VENV)/.report-installed: ops/report/requirements.lock $(VENV)/.installed
 	@echo 'Installing what draws the report (once) …'
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r ops/report/requirements.lock
+	@$(PIP) install --quiet --disable-pip-version-check --require-hashes -r ops/report/requirements.lock
 	@touch $@
 
 $(VENV)/.compiler-installed: tasks/bustimes/kernel/compiler.lock $(VENV)/.installed
 	@echo 'Installing the compiler of the kernel (once) …'
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tasks/bustimes/kernel/compiler.lock
+	@$(PIP) install --quiet --disable-pip-version-check --require-hashes -r tasks/bustimes/kernel/compiler.lock
 	@touch $@
 
 $(VENV)/audit/.installed: ops/audit.lock $(VENV)/.installed
 	@echo 'Installing pip-audit, apart from all else (once) …'
 	@$(VENV)/bin/python -m venv --clear $(VENV)/audit
-	@$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check --require-hashes -r ops/audit.lock
+	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r ops/audit.lock
 	@touch $@
 
 $(VENV)/.tests-installed: tests/requirements.lock $(VENV)/.installed
 	@echo 'Installing what the tests need (once) …'
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.lock
+	@$(PIP) install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.lock
 	@touch $@

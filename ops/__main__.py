@@ -8,6 +8,7 @@ printed as its sentence.
 
 import argparse
 import contextlib
+import locale
 import logging
 import os
 import shutil
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ops import beginning
 from ops import place as places
 from ops.options import COMMANDS
-from tasks import forks, run_log
+from tasks import forks, open_files, run_log, standard_streams
 from tasks.bustimes.programs import converter
 from tasks.out_of_memory import SENTENCE, check_limit, is_out_of_memory
 from tasks.problem import Problem
@@ -341,7 +342,7 @@ def _fill_if_empty() -> None:
 def _parser() -> argparse.ArgumentParser:
     """Of the table of options; values are texts, which `_read` reads."""
     parser = argparse.ArgumentParser(
-        prog="python -m ops", description=__doc__.partition("\n")[0], allow_abbrev=False
+        prog="python -m ops", description="The commands behind the Makefile.", allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in _RUN:
@@ -389,11 +390,13 @@ def _stop_when_asked() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    standard_streams.prepare()
     options = _parser().parse_args(arguments)
     _stop_when_asked()
     try:
         _read(options)
         check_limit()
+        open_files.ask_for_many()
         _add_the_current_week(options)
         if options.on == "ec2":
             from ops.ec2 import commands
@@ -432,5 +435,15 @@ _RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     )
 }
 
+
+def _use_utf8() -> None:
+    """Begin anew in UTF-8 where the locale is another: names and sentences may hold anything."""
+    has_utf8 = sys.flags.utf8_mode or locale.getencoding().lower().replace("-", "") == "utf8"
+    if not has_utf8 and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"  # for all that this command starts as well
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 if __name__ == "__main__":
+    _use_utf8()
     sys.exit(main())

@@ -14,13 +14,14 @@ import hashlib
 import io
 import os
 import re
+import resource
 import sys
 import threading
 import traceback
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ops.aws_settings import without_aws
 from ops.service import Service, python_path
@@ -246,6 +247,9 @@ def make_server(address: str, port: int, app: "WSGIApplication") -> "ThreadedWSG
         def _answer(self, status: str, headers: list[tuple[str, str]], content: bytes) -> None:
             no_content = status.startswith(("204", "304"))
             names = {name.lower() for name, _ in headers}
+            if cast(Any, self.server).is_crowded():
+                self.close_connection = True
+                headers = [*headers, ("Connection", "close")]
             if "content-length" not in names and not no_content:
                 headers = [*headers, ("Content-Length", str(len(content)))]
             lines = [f"{self.protocol_version} {status}", f"Date: {self.date_time_string()}"]
@@ -254,7 +258,26 @@ def make_server(address: str, port: int, app: "WSGIApplication") -> "ThreadedWSG
             self.wfile.write(head if no_content or self.command == "HEAD" else head + content)
 
     class Server(ThreadedWSGIServer):
+        """Where few files may be open (ulimit -n), connections are closed after one request once
+        half of them are taken: the rest would wait for ever for those that are kept open."""
+
         request_queue_size = 1024
+        _connections = 0
+        _counting = threading.Lock()
+        _enough = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            with self._counting:
+                self._connections += 1
+            super().process_request(request, client_address)
+
+        def close_request(self, request: Any) -> None:
+            with self._counting:
+                self._connections -= 1
+            super().close_request(request)
+
+        def is_crowded(self) -> bool:
+            return 0 < self._enough <= self._connections
 
     return Server(address, port, app, Handler)
 

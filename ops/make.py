@@ -14,7 +14,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, MutableMapping
-from pathlib import Path
 
 from ops.options import COMMANDS, Command, Option
 from tasks import settings
@@ -195,7 +194,7 @@ def run(goal: str = "") -> int:
 def _run_programs(command: Command, arguments: list[str]) -> int:
     *before, last = command.programs
     for program in (*before, (*last, *arguments, *_more(command))):
-        ran = subprocess.run([_program(program[0]), *program[1:]], check=False)
+        ran = subprocess.run([*_program(program[0]), *program[1:]], check=False)
         if ran.returncode:
             return ran.returncode
     return 0
@@ -211,9 +210,10 @@ def _more(command: Command) -> list[str]:
         raise Problem(f"{command.more.name}={text}: a quotation mark is not closed.") from None
 
 
-def _program(name: str) -> str:
-    """A program of this Python's environment."""
-    return sys.executable if name == "python" else str(Path(sys.executable).with_name(name))
+def _program(name: str) -> list[str]:
+    """A program of this Python's environment; as a module, for a script in `bin` does not begin in
+    a folder whose name holds a quotation mark."""
+    return [sys.executable] if name == "python" else [sys.executable, "-m", name]
 
 
 if __name__ == "__main__":

@@ -219,7 +219,7 @@ def _start_time_from_proc(pid: int) -> str | None:
     folder = Path(f"/proc/{pid}")
     try:
         # The second field is the program's name in brackets, which may hold spaces and brackets.
-        state, *rest = (folder / "stat").read_text().rpartition(")")[2].split()
+        state, *rest = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
         # While other threads are still on their way out, so are the files and the port.
         if state in "ZX" and len(list((folder / "task").iterdir())) <= 1:
             return None

@@ -30,6 +30,11 @@ def sentence_of(error: BaseException | None) -> str | None:
         return str(error)
     if is_out_of_memory(error):
         return SENTENCE
+    if isinstance(error, OSError) and _is_of_a_lock(error):
+        return (
+            f"/dev/shm, where luigi's locks are made, cannot be used: {error.strerror}. Mount it "
+            "so that it can be written (docker: --tmpfs /dev/shm), and run it again."
+        )
     if type(error).__name__ == "RPCError":
         return "the Luigi scheduler does not answer."
     if missing := _MISSING.match(str(error)):
@@ -43,6 +48,15 @@ def sentence_of(error: BaseException | None) -> str | None:
             "or as an option of the command."
         )
     return None
+
+
+def _is_of_a_lock(error: OSError) -> bool:
+    """Whether multiprocessing could not make a lock, which on Linux is a file in /dev/shm."""
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    made_in = where.tb_frame.f_code.co_filename if where is not None else ""
+    return made_in.endswith("multiprocessing/synchronize.py")
 
 
 class _SentencesOnly(logging.Filter):

@@ -7,13 +7,10 @@ above. Knows nothing of what the units are; draws on stderr only, so that output
 """
 
 import ctypes
-import fcntl
 import logging
 import math
-import multiprocessing
 import os
 import sys
-import tempfile
 import textwrap
 import threading
 import time
@@ -22,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import figures, run_log
+from tasks import across_forks, figures, run_log
 from tasks.processes import is_alive
 
 if TYPE_CHECKING:
@@ -78,8 +75,8 @@ class RunProgress:
         self.total = total
         self._noun = noun
         self._started = time.monotonic()
-        self._state = multiprocessing.RawValue(_State)
-        self._lock = _Lock()
+        self._state = across_forks.memory(_State)
+        self._lock = across_forks.Lock()
         if in_terminal():
             if _on_screen is not None:
                 _on_screen.close()
@@ -253,34 +250,6 @@ class UnitProgress:
             else:
                 name = self._slot.name.decode()
                 self._run.say(f"{name}  {_percent(_share(self._slot))}  {self.sentence()}")
-
-
-class _Lock:
-    """For the threads of all processes that have it by fork(). The system takes it from a process
-    that is killed, which it would not do with multiprocessing's."""
-
-    def __init__(self) -> None:
-        self._threads = threading.RLock()
-        self._depth = 0
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115, open as long as the lock is there
-
-    def __enter__(self) -> None:
-        self._threads.acquire()
-        try:
-            if not self._depth:
-                fcntl.lockf(self._file, fcntl.LOCK_EX)
-        except BaseException:
-            self._threads.release()
-            raise
-        self._depth += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._depth -= 1
-        try:
-            if not self._depth:
-                fcntl.lockf(self._file, fcntl.LOCK_UN)
-        finally:
-            self._threads.release()
 
 
 def say(sentence: str, level: int = logging.INFO) -> None:

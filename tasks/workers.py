@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
-from tasks import forks
+from tasks import forks, open_files
 from tasks.forks import Crew, Program
 from tasks.out_of_memory import SENTENCE, is_out_of_memory
 from tasks.problem import Problem
@@ -77,7 +77,7 @@ def in_order(
     its traceback for a fault in the program.
     """
     try:
-        crew = Crew(program, processes)
+        crew = Crew(program, open_files.fitting(processes, files_each=2))
     except ConnectionError:
         raise _ended(program, None) from None
     workers = [_Worker(connection, setup, program.name) for connection in crew.connections]

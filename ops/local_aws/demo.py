@@ -184,7 +184,8 @@ def _folder(kept: Path | None) -> Iterator[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m ops.local_aws.demo", description=__doc__.partition("\n")[0]
+        prog="python -m ops.local_aws.demo",
+        description="setup to teardown on EC2, on an AWS that is on this machine",
     )
     parser.add_argument("--instances", type=int, default=_INSTANCES, help="how many (%(default)s)")
     parser.add_argument(

@@ -31,11 +31,11 @@ _LIBRARY = "window.vegaEmbed = vegaEmbed;"
 def render(values: dict[str, Any]) -> bytes:
     """The page, in UTF-8; `values` are the template's."""
     library = _library()
-    script = Markup(_as_script((_HERE / "page.js").read_text()))
+    script = Markup(_as_script((_HERE / "page.js").read_text(encoding="utf-8")))
     page = _environment().get_template("page.html")
     text = page.render(
         values,
-        css=Markup((_HERE / "page.css").read_text()),
+        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         library=library,
         script=script,
         script_hashes=Markup(f"{_hash(library)} {_hash(script)}"),

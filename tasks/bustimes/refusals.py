@@ -4,9 +4,7 @@ The count lives in shared memory made before luigi forks its workers, so that `m
 for the run and not for each week. It starts at nought with every run.
 """
 
-import multiprocessing
-
-from tasks import figures
+from tasks import across_forks, figures
 from tasks.problem import Problem
 
 
@@ -18,11 +16,12 @@ class RefusalCount:
     """Refused snapshots of this run, counted against `max_errors`."""
 
     def __init__(self) -> None:
-        self._count = multiprocessing.Value("q", 0)
+        self._count = across_forks.memory(across_forks.Count)
+        self._lock = across_forks.Lock()
 
     def add(self, refused: list[tuple[str, str]], max_errors: int) -> None:
         """Count (key, reason) pairs; raises `TooManyRefused` once they are more than that."""
-        with self._count.get_lock():
+        with self._lock:
             self._count.value += len(refused)
             count = self._count.value
         if count <= max_errors:

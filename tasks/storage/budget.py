@@ -5,7 +5,7 @@ no fork, is given its share of what is left when its week begins, and what it sp
 each hour that it has done.
 """
 
-import multiprocessing
+from tasks import across_forks
 
 
 class RetryBudget:
@@ -13,7 +13,7 @@ class RetryBudget:
     are spent in the same instant by two processes one may not count, and the budget bears that."""
 
     def __init__(self) -> None:
-        self._spent = multiprocessing.RawValue("q", 0)
+        self._spent = across_forks.memory(across_forks.Count)
 
     def spend(self, retries: int = 1) -> None:
         self._spent.value += retries

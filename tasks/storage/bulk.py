@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from tasks import open_files
 from tasks.problem import Problem
 from tasks.storage import StoredObject
 from tasks.storage.address import BulkSource, Credentials
@@ -44,6 +45,8 @@ class BulkReader:
         Each thread has the `patience` for itself, with all of its retries.
         """
         self._folder = source.folder
+        # Each of two threads may keep as many connections open as there were at once.
+        at_once = open_files.fitting(at_once, files_each=2)
         under_way = threading.Semaphore(at_once)
         self._arguments = (source, at_once, patience or Patience(), check_etag, under_way)
         self._of_thread = threading.local()

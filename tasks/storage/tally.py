@@ -6,12 +6,12 @@
 
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 
+from tasks import across_forks
 from tasks.storage.traffic import Traffic
 
 
@@ -51,7 +51,7 @@ class RunTally:
     """What all processes of a run took: made before they are forked, asked in the end."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile("ab+", buffering=0)  # noqa: SIM115, open to the end
+        self._file = across_forks.nameless_file()
 
     def note(self, taken: Mapping[str, Traffic]) -> None:
         """Add what this process took; each note is one write at the end of the file."""

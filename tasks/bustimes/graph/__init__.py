@@ -7,12 +7,13 @@ converted, the modules beside this package know.
 
 import luigi
 
-from tasks import luigi_messages
+from tasks import luigi_messages, standard_streams
 from tasks.bustimes.graph.running import run
 from tasks.bustimes.graph.tasks import AllWeeks, Verify, WeekTask
 
 __all__ = ["AllWeeks", "Verify", "WeekTask", "run"]
 
+standard_streams.prepare()
 luigi_messages.install()
 
 # luigi hands only some of what it can be told to its tasks: statistics, for metrics, as well.

@@ -49,7 +49,7 @@ def run(
             "kept; the next run goes on from here."
         )
         return False
-    except ValueError as error:  # a setting of luigi's own
+    except (ValueError, OSError) as error:  # a setting of luigi's own, or no room for its locks
         sentence = luigi_messages.sentence_of(error)
         if sentence is None:
             raise
