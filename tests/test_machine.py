@@ -168,9 +168,12 @@ def test_a_checkout_anywhere_can_be_installed_and_used(
     for module in ("re", "json", "luigi"):
         (hostile / f"{module}.py").write_text("raise RuntimeError('hostile')")
 
+    port = str(free_port())
+
     def make(*arguments: str) -> subprocess.CompletedProcess[str]:
         # As a shell that is in the folder leaves it, with a locale and a path of the worst kind.
         given = {"PYTHONPATH": str(hostile), "LC_ALL": "C", "PYTHONUTF8": "0"}
+        given["LOCAL_LUIGID_PORT"] = port
         return subprocess.run(
             ["make", "--no-print-directory", *arguments, f"PYTHON={sys.executable}"],
             cwd=place,
@@ -181,8 +184,8 @@ def test_a_checkout_anywhere_can_be_installed_and_used(
             check=False,
         )
 
-    installed = make("_environment")
-    assert installed.returncode == 0, text_of(installed)
+    installed = make("logs")  # installs, and then lacks the packages
+    assert (place / ".venv/.installed").exists(), text_of(installed)
     [site] = (place / ".venv").glob("lib/python*/site-packages")
     packages = next(part for part in sys.path if part.endswith("site-packages"))
     (site / "packages.pth").write_text(packages)
