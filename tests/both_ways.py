@@ -39,7 +39,7 @@ def read_records(body: bytes, python_escapes: str = "") -> Records:
     hour = converted(body, python_escapes=python_escapes)
     assert hour.refused == [(_KEY, str(reason))]
     assert hour.has_asked_setting == reason.has_asked_setting
-    assert (hour.lines, hour.member, hour.fields, hour.vehicles) == (0, b"", {}, [])
+    assert (hour.lines, hour.segment, hour.fields, hour.vehicles) == (0, b"", {}, [])
     raise reason
 
 
@@ -63,4 +63,4 @@ def _rank(vehicle: snapshot.VehicleKey) -> tuple[bool, snapshot.VehicleKey]:
 
 
 def _lines(hour: ConvertedHour) -> bytes:
-    return zlib.decompress(hour.member, 31) if hour.lines else b""
+    return zlib.decompressobj(-15).decompress(hour.segment) if hour.lines else b""

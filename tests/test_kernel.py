@@ -4,6 +4,7 @@ That it reads what Python reads, and orders it, is held in `test_snapshot` and `
 `both_ways`.
 """
 
+import contextlib
 import importlib.util
 import itertools
 import json
@@ -14,6 +15,8 @@ from pathlib import Path
 import deflate
 import pytest
 import wasmtime
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ops.kernel import build
 from tasks import compression
@@ -136,27 +139,96 @@ SHAPES = shapes()
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("by_vehicle", [True, False])
-def test_a_member_holds_the_lines_for_every_reader(shape: str, by_vehicle: bool) -> None:
+def test_a_segment_holds_the_lines_for_every_reader(shape: str, by_vehicle: bool) -> None:
     kernel = hour_of(SHAPES[shape], by_vehicle=by_vehicle)
     lines = kernel.lines()
     assert len(lines) == kernel.lines_bytes
-    made, adler32 = kernel.member()
+    segment, adler32 = kernel.segment()
     assert adler32 == zlib.adler32(lines)
-    member = compression.checked_member(made, len(lines), adler32)
-    assert zlib.decompress(member, wbits=31) == lines
-    assert deflate.gzip_decompress(member) == lines
+    assert compression.checked_segment(segment, len(lines), adler32) == zlib.crc32(lines)
+    must_hold(segment, lines)
+
+
+def must_hold(segment: bytes, text: bytes) -> None:
+    """Alone, and between others, of which the one before is text that could be referred to."""
+    assert b"".join(compression.unpack_segment(segment, len(text), zlib.crc32(text))) == text
+    alone = segment + compression.NO_MORE
+    assert zlib.decompress(alone, wbits=-15) == text
+    assert deflate.deflate_decompress(alone, len(text)) == text
+    assert zlib.decompress(segment * 2 + alone, wbits=-15) == text * 3
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("level", [1, 6, 9])
+def test_a_stream_of_libdeflates_becomes_a_segment(shape: str, level: int) -> None:
+    kernel = hour_of(SHAPES[shape])
+    lines = kernel.lines()
+    stream = compression.deflate_stream(lines, level)
+    segment = kernel.segment_of(stream)
+    assert len(segment) <= len(stream) + 5
+    must_hold(segment, lines)
+
+
+@given(
+    text=st.one_of(st.binary(max_size=300), st.text("ab01,", max_size=3000).map(str.encode)),
+    again=st.integers(1, 300),
+    level=st.integers(0, 9),
+    strategy=st.sampled_from([zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED, zlib.Z_HUFFMAN_ONLY]),
+    flush=st.booleans(),
+)
+def test_any_deflate_stream_becomes_a_segment(
+    text: bytes, again: int, level: int, strategy: int, flush: bool
+) -> None:
+    """Of blocks of all three kinds, with codes that nobody uses, ending at any bit."""
+    stream = zlib.compressobj(level, zlib.DEFLATED, -15, 1, strategy)
+    parts = [stream.compress(text) + (stream.flush(zlib.Z_SYNC_FLUSH) if flush else b"")]
+    parts += [stream.compress(text * again), stream.flush()]
+    kernel = kernel_module.kernel()
+    kernel.begin(0, 0)
+    kernel.sort(by_vehicle=False)
+    must_hold(kernel.segment_of(b"".join(parts)), text + text * again)
+
+
+def test_what_is_no_whole_stream_becomes_no_segment() -> None:
+    text = b"".join(plain_hour())
+    stream = compression.deflate_stream(text, 6)
+    kernel = hour_of(plain_hour())
+    unfinished = zlib.compressobj(wbits=-15)
+    sync = unfinished.compress(text) + unfinished.flush(zlib.Z_SYNC_FLUSH)
+    stored = b"\x01\x05\x00\xfa\xff1234"
+    for bad in (b"", stream[:-1], stream[:9], stream + b"\0", sync, stored, b"\x07", b"\xff" * 99):
+        with pytest.raises(ValueError, match="no whole deflate stream"):
+            kernel.segment_of(bad)
+    must_hold(kernel.segment_of(stored + b"5"), b"12345")
+
+
+@given(st.binary(max_size=200), st.data())
+def test_bytes_of_any_kind_do_no_harm_to_who_makes_segments(
+    noise: bytes, data: st.DataObject
+) -> None:
+    kernel = kernel_module.kernel()
+    kernel.begin(0, 0)
+    kernel.sort(by_vehicle=False)
+    stream = bytearray(compression.deflate_stream(b"a stop, a stop and a stop" * 9 + noise, 6))
+    at = data.draw(st.integers(0, len(stream) - 1))
+    stream[at] ^= 1 << data.draw(st.integers(0, 7))
+    for bad in (noise, bytes(stream)):
+        with contextlib.suppress(ValueError):
+            kernel.segment_of(bad)
 
 
 def test_bytes_are_the_same_whatever_the_kernel_did_before() -> None:
     used = Kernel()
     for shape, bodies in SHAPES.items():
-        again = hour_of(bodies, used).member()
-        assert again == hour_of(bodies).member(), shape
+        again = hour_of(bodies, used).segment()
+        assert again == hour_of(bodies).segment(), shape
+        stream = compression.deflate_stream(used.lines(), 6)
+        assert used.segment_of(stream) == hour_of(bodies).segment_of(stream), shape
 
 
 def test_compresses_bus_positions_better_than_zlib_does() -> None:
     kernel = hour_of(plain_hour(3, 60, 40))
-    assert len(kernel.member()[0]) < len(zlib.compress(kernel.lines(), 6))
+    assert len(kernel.segment()[0]) < len(zlib.compress(kernel.lines(), 6))
 
 
 def test_a_record_that_is_left_out_is_named_and_can_be_put_in_its_place() -> None:
@@ -219,16 +291,17 @@ def test_more_fields_than_the_kernel_counts_are_left_to_python() -> None:
     assert kernel.open(body, END, is_repr=False) == ODD
 
 
-def test_a_member_that_does_not_hold_what_went_into_it_is_a_fault() -> None:
-    lines = b"lines\n" * 9
-    good, adler32 = compression.gzip_member(lines, 1), zlib.adler32(lines)
-    assert compression.checked_member(good[:-8] + b"\0" * 8, len(lines), adler32) == good
+def test_a_segment_that_does_not_hold_what_went_into_it_is_a_fault() -> None:
+    kernel = hour_of(plain_hour())
+    good, adler32 = kernel.segment()
+    lines = kernel.lines()
+    assert compression.checked_segment(good, len(lines), adler32) == zlib.crc32(lines)
     for bad in (b"", good[:-9], good[:12] + b"\xff" + good[13:]):
-        with pytest.raises(RuntimeError, match="gzip member that was just made"):
-            compression.checked_member(bad, len(lines), adler32)
+        with pytest.raises(RuntimeError, match="segment that was just made"):
+            compression.checked_segment(bad, len(lines), adler32)
     for size, check in ((len(lines) - 1, adler32), (len(lines) + 1, adler32), (len(lines), 1)):
-        with pytest.raises(RuntimeError, match="gzip member that was just made"):
-            compression.checked_member(good, size, check)
+        with pytest.raises(RuntimeError, match="segment that was just made"):
+            compression.checked_segment(good, size, check)
 
 
 def test_one_kernel_serves_a_process() -> None:

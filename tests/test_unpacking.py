@@ -17,11 +17,13 @@ from tests.verified_archive import (
     HOURS,
     WEEK,
     archive_in,
+    as_of_version_2,
+    change_manifest,
     change_output,
     inventory_key,
     lines_of,
     manifest_of,
-    write_members,
+    write_hours,
 )
 
 TEXTS = [b"", b"a", bytes(9_000_000), b"", b"end"]
@@ -104,13 +106,29 @@ def test_an_inventory_is_no_longer_than_a_week_can_have_it(
         inventory.from_bytes(data, fingerprint, "it")
 
 
-def test_an_hour_is_no_longer_than_its_manifest_has_the_file(
-    archive: Archive, tmp_path: Path
+@pytest.mark.parametrize("is_old", [False, True], ids=["segments", "members"])
+def test_an_hour_is_no_longer_than_its_manifest_has_it(
+    archive: Archive, tmp_path: Path, is_old: bool
 ) -> None:
+    if is_old:
+        as_of_version_2(archive)
     texts = [b"".join(line + b"\n" for line in lines_of(archive, at)) for at in range(len(HOURS))]
     size = sum(map(len, texts))
     assert restore(archive, WEEK, open_root(str(tmp_path / "a"))).records > 0
-    write_members(archive, [texts[0], texts[1] + texts[1][:1] * size])
+    write_hours(archive, [texts[0], texts[1] + texts[1][:1] * size])
     change_output(archive, uncompressed_bytes=size)
-    with pytest.raises(Problem, match=rf"{FILE}: the hour .*T01 is damaged \(more than {size:,} b"):
+    most = f"{size:,} bytes of the whole file"
+    with pytest.raises(
+        Problem, match=rf"{FILE}: the hour .*T01 is damaged: it unpacks to more than the {most}"
+    ):
         restore(archive, WEEK, open_root(str(tmp_path / "b")))
+    if is_old:
+        return
+    hours = manifest_of(archive)["hours"]
+    hours[1]["uncompressed_bytes"] = len(texts[1])
+    change_manifest(archive, hours=hours)
+    most = f"{len(texts[1]):,} bytes that its manifest says"
+    with pytest.raises(
+        Problem, match=rf"{FILE}: the hour .*T01 is damaged: it unpacks to more than the {most}"
+    ):
+        restore(archive, WEEK, open_root(str(tmp_path / "c")))

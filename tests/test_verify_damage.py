@@ -7,9 +7,12 @@ is to its right.
     damage                                      surface      DEEP             SHARE=1.0
     flipped byte                                checksum     where it is      as DEEP
     the same, put on S3 by another tool                      checksum, where  as DEEP
-    file cut off, member cut off                size         where it ends    as DEEP
-    member missing, manifest's sums made to fit its hours    as surface       as surface
-    member missing in the manifest as well      listing      as surface       as surface
+    file cut off, hour cut off                  size         where it ends    as DEEP
+    hour missing or doubled, sums made to fit   its hours    as surface       as surface
+    hour missing in the manifest as well        listing      as surface       as surface
+    hours in each other's place                 checksum     which, where     as DEEP
+    the same, or one twice, and in the manifest              line, its time   as DEEP
+    header, trailer or last block of gzip's own checksum     which it is      as DEEP
     lines doubled or missing                                 count of hour    as DEEP
     the same, manifest made to fit                           count of time    as DEEP
     the same, manifest and inventory made to fit                              record
@@ -33,6 +36,7 @@ is to its right.
 """
 
 import gzip
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,11 +53,14 @@ from tests.verified_archive import (
     WEEK,
     archive_at,
     archive_in,
+    as_of_version_2,
     change_manifest,
     change_output,
     check,
     flipped,
     inventory_key,
+    is_of_segments,
+    joined,
     lines_of,
     manifest_of,
     refitted,
@@ -61,6 +68,7 @@ from tests.verified_archive import (
     said,
     without_inventory,
     write_file,
+    write_hours,
     write_inventory,
 )
 
@@ -70,10 +78,19 @@ SURFACE, DEEP, SHARE = "surface", "DEEP", "SHARE"
 DEPTHS = (SURFACE, DEEP, SHARE)
 
 
-@pytest.fixture(params=["folder", "bucket"])
+MEMBERS = "members"
+
+
+@pytest.fixture(params=["folder", "bucket", MEMBERS])
 def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Archive:
-    """A converted 2021-W45 of two hours, in a folder or in a bucket, with a refused snapshot."""
-    return archive_at(request, tmp_path)
+    """A converted 2021-W45 of two hours, in a folder or in a bucket, with a refused snapshot.
+
+    Or, in a folder, as version 2 wrote it: each hour a gzip member.
+    """
+    found = archive_at(request, tmp_path)
+    if request.param == MEMBERS:
+        as_of_version_2(found)
+    return found
 
 
 @pytest.fixture
@@ -100,20 +117,70 @@ def cut_off(archive: Archive) -> None:
     archive.list_again()
 
 
-def cut_off_member(archive: Archive) -> None:
+def parts_of(archive: Archive) -> tuple[bytes, bytes, bytes, bytes]:
+    """The file: what stands before the hours, both of them, and what stands behind."""
+    data, (first, second) = read(archive, FILE), manifest_of(archive)["hours"]
+    begin, middle, end = first["offset"], second["offset"], second["offset"] + second["bytes"]
+    return data[:begin], data[begin:middle], data[middle:end], data[end:]
+
+
+def cut_off_hour(archive: Archive) -> None:
     """The end of the first hour is missing; the manifest fits the file as a whole."""
-    first = manifest_of(archive)["hours"][0]["bytes"]
-    data = read(archive, FILE)
-    write_file(archive, data[: first - 20] + data[first:])
+    header, first, second, end = parts_of(archive)
+    write_file(archive, header + first[:-20] + second + end)
 
 
-def without_member(archive: Archive) -> None:
-    write_file(archive, read(archive, FILE)[: manifest_of(archive)["hours"][0]["bytes"]])
+def without_second(archive: Archive) -> None:
+    _, first, _, _ = parts_of(archive)
+    text = b"".join(line + b"\n" for line in lines_of(archive, 0))
+    write_file(archive, joined(first, text) if is_of_segments(archive) else first)
+
+
+def doubled(archive: Archive) -> None:
+    header, first, second, end = parts_of(archive)
+    write_file(archive, header + first + first + second + end)
+
+
+def swapped(archive: Archive) -> None:
+    header, first, second, end = parts_of(archive)
+    write_file(archive, header + second + first + end)
+
+
+def swapped_throughout(archive: Archive) -> None:
+    """In the manifest as well, as far as sums go."""
+    texts = [b"".join(line + b"\n" for line in lines_of(archive, hour)) for hour in (1, 0)]
+    write_hours(archive, texts)
+    hours = manifest_of(archive)["hours"]
+    for hour, lines in zip(hours, [hours[1]["lines"], hours[0]["lines"]], strict=True):
+        hour["lines"] = lines
+    change_manifest(archive, hours=hours)
+
+
+def first_twice(archive: Archive) -> None:
+    """The first hour stands in place of the second as well, and in the manifest."""
+    refitted(archive, lambda _lines: lines_of(archive, 0), 1)
+
+
+def with_last_block(archive: Archive) -> None:
+    """A gzip reader stops behind the first hour."""
+    header, first, second, end = parts_of(archive)
+    text = b"".join(line + b"\n" for line in lines_of(archive, 0))
+    stopping = zlib.compress(text, wbits=-15)
+    hours = manifest_of(archive)["hours"]
+    hours[0]["bytes"] = len(stopping)
+    hours[1]["offset"] += len(stopping) - len(first)
+    change_manifest(archive, hours=hours)
+    write_file(archive, header + stopping + second + end)
+
+
+def changed_at(at: int) -> Callable[[Archive], None]:
+    """One bit of a byte of the file is another; the manifest fits the file as a whole."""
+    return lambda archive: write_file(archive, flipped(read(archive, FILE), at))
 
 
 def without_hour(archive: Archive) -> None:
     """The second hour is gone from the file and, as far as sums go, from the manifest."""
-    without_member(archive)
+    without_second(archive)
     manifest = manifest_of(archive)
     (hour, _), lines = manifest["hours"], lines_of(archive, 0)
     change_output(
@@ -154,8 +221,13 @@ def made_one_hour(archive: Archive) -> None:
     manifest = manifest_of(archive)
     first, second = manifest["hours"]
     size, count = manifest["output"]["bytes"], manifest["records"]
-    first |= {"offset": 0, "bytes": size, "lines": count}
-    second |= {"offset": size, "bytes": 0, "lines": 0}
+    begin, end = 0, size
+    if is_of_segments(archive):
+        begin, end = 10, size - 10
+        first["uncompressed_bytes"] += second["uncompressed_bytes"]
+        second |= {"uncompressed_bytes": 0, "crc32": 0}
+    first |= {"offset": begin, "bytes": end - begin, "lines": count}
+    second |= {"offset": end, "bytes": 0, "lines": 0}
     change_manifest(archive, hours=[first, second])
 
 
@@ -209,12 +281,22 @@ DAMAGES: dict[str, tuple[Damage, dict[str, str]]] = {
         cut_off,
         {
             SURFACE: "bytes, its manifest says",
-            DEEP: f"the hour {SECOND} ends in the middle of its gzip member",
+            DEEP: f"the hour {SECOND} ends in the middle of a deflate block",
             SHARE: f"the file ends in the hour {SECOND}",
         },
     ),
-    "cut off member": (cut_off_member, dict.fromkeys(DEPTHS, "bytes, and its hours have")),
-    "missing member": (without_member, dict.fromkeys(DEPTHS, "bytes, and its hours have")),
+    "cut off hour": (cut_off_hour, dict.fromkeys(DEPTHS, "bytes, and its hours have")),
+    "missing second hour": (without_second, dict.fromkeys(DEPTHS, "bytes, and its hours have")),
+    "doubled hour": (doubled, dict.fromkeys(DEPTHS, "bytes, and its hours have")),
+    "swapped hours": (swapped, dict.fromkeys((DEEP, SHARE), f"the hour {FIRST} ")),
+    "swapped hours, and in the manifest": (
+        swapped_throughout,
+        dict.fromkeys((DEEP, SHARE), "is of 2021-11-08T01:10:05+00:00, which is outside the hour"),
+    ),
+    "hour twice, and in the manifest": (
+        first_twice,
+        dict.fromkeys((DEEP, SHARE), "is of 2021-11-08T00:00:05+00:00, which is outside the hour"),
+    ),
     "missing hour": (
         without_hour,
         dict.fromkeys(DEPTHS, "its manifest says 6 snapshots of "),
@@ -281,13 +363,51 @@ DAMAGES: dict[str, tuple[Damage, dict[str, str]]] = {
     ),
     "gzip's": (
         of_gzip,
-        dict.fromkeys((DEEP, SHARE), f"the hour {FIRST} is gzip of another tool, with optional"),
+        dict.fromkeys((DEEP, SHARE), "the file does not begin with the gzip header of a week file"),
     ),
     "no gzip": (
         no_gzip,
-        dict.fromkeys((DEEP, SHARE), f"the hour {FIRST} does not begin as gzip does"),
+        dict.fromkeys((DEEP, SHARE), "the file does not begin with the gzip header of a week file"),
     ),
 }
+OF_MEMBERS: dict[str, dict[str, str]] = {
+    "cut off": {
+        SURFACE: "bytes, its manifest says",
+        DEEP: f"the hour {SECOND} ends in the middle of its gzip member",
+        SHARE: f"the file ends in the hour {SECOND}",
+    },
+    "gzip's": dict.fromkeys(
+        (DEEP, SHARE), f"the hour {FIRST} is gzip of another tool, with optional"
+    ),
+    "no gzip": dict.fromkeys((DEEP, SHARE), f"the hour {FIRST} does not begin as gzip does"),
+}
+"""What is said otherwise of a week whose hours are gzip members."""
+OF_SEGMENTS: dict[str, tuple[Damage, dict[str, str]]] = {
+    "header": (
+        changed_at(4),
+        dict.fromkeys((DEEP, SHARE), "the file does not begin with the gzip header of a week file"),
+    ),
+    "checksum in the trailer": (
+        changed_at(-8),
+        dict.fromkeys((DEEP, SHARE), "the file does not end with the gzip trailer of its hours"),
+    ),
+    "size in the trailer": (
+        changed_at(-1),
+        dict.fromkeys((DEEP, SHARE), "the file does not end with the gzip trailer of its hours"),
+    ),
+    "last block": (
+        changed_at(-10),
+        dict.fromkeys((DEEP, SHARE), "the file does not end with the gzip trailer of its hours"),
+    ),
+    "last block too early": (
+        with_last_block,
+        dict.fromkeys(
+            (DEEP, SHARE),
+            f"the hour {FIRST} has a last deflate block, where readers of the file would stop",
+        ),
+    ),
+}
+"""What can be wrong only where a week is one member."""
 
 
 IN_A_BUCKET = ("flipped byte", "cut off", "missing hour", "other value")
@@ -297,13 +417,16 @@ IN_A_BUCKET = ("flipped byte", "cut off", "missing hour", "other value")
 @pytest.mark.parametrize(
     ("archive", "depth", "name"),
     [
-        *(("folder", depth, name) for depth in DEPTHS for name in DAMAGES),
+        *(("folder", depth, name) for depth in DEPTHS for name in [*DAMAGES, *OF_SEGMENTS]),
+        *((MEMBERS, depth, name) for depth in DEPTHS for name in DAMAGES),
         *(("bucket", SHARE, name) for name in IN_A_BUCKET),
     ],
     indirect=["archive"],
 )
 def test_damage_is_found_and_named(archive: Archive, name: str, depth: str) -> None:
-    damage, expected = DAMAGES[name]
+    damage, expected = (DAMAGES | OF_SEGMENTS)[name]
+    if not is_of_segments(archive):
+        expected = OF_MEMBERS.get(name, expected)
     damage(archive)
     found = look(archive, depth)
     if depth not in expected:
@@ -325,10 +448,12 @@ def test_a_file_of_another_size_is_damaged(archive: Archive) -> None:
 
 def test_a_flipped_byte_where_nothing_is_checked_but_the_whole_is_found(archive: Archive) -> None:
     """In the header of a member, where gzip keeps a time."""
+    is_joined = is_of_segments(archive)
     archive.destination.write(FILE, flipped(read(archive, FILE), 4))
     assert look(archive).why == "the file's SHA-256 is not the one in its manifest"
     found = look(archive, DEEP)
-    assert "although every line can be read" in said(found)
+    assert ("although every line can be read" in said(found)) != is_joined
+    assert ("the file does not begin with the gzip header" in said(found)) == is_joined
 
 
 @pytest.mark.parametrize("archive", ["bucket"], indirect=True)
@@ -372,7 +497,8 @@ def test_a_week_of_empty_snapshots_only_is_a_file_too(
     assert verify(here, [week], False, share=1.0).is_fine
     here.destination.write("2021-W46.jsonl.gz", gzip.compress(b"{}\n")[:20])
     found = verify(here, [week], True).checks[0]
-    assert "the file, which has no lines," in said(found) or "bytes, its manifest" in said(found)
+    assert "the file does not begin with the gzip header of a week file" in said(found)
+    assert "the file does not end with the gzip trailer of its hours" in said(found)
 
 
 def test_read_through_says_what_is_wrong_or_nothing(archive: Archive) -> None:

@@ -17,7 +17,9 @@ from tests.verified_archive import (
     UNREADABLE,
     Values,
     archive_in,
+    as_of_version_2,
     change_manifest,
+    change_output,
     check,
     manifest_of,
     said,
@@ -34,7 +36,7 @@ def here(tmp_path: Path) -> Archive:
     return archive_in(str(tmp_path / "in"), str(tmp_path / "out"), tmp_path / "spool")
 
 
-def look(archive: Archive, depth: str) -> WeekCheck:
+def look(archive: Archive, depth: str = SURFACE) -> WeekCheck:
     return check(archive, depth == DEEP, 1.0 if depth == SHARE else 0.0)
 
 
@@ -109,8 +111,30 @@ EDITS: dict[str, tuple[Callable[[Values], Values], str, str]] = {
     "lines": (changed_in_output(lines=7), SURFACE, "its manifest says 7 lines, and its hours have"),
     "uncompressed": (
         changed_in_output(uncompressed_bytes=7),
+        SURFACE,
+        "says 7 bytes unpacked, and its hours have",
+    ),
+    "layout": (changed_in_output(layout="members"), SURFACE, "has the hour 2021-11-08T00 at byte"),
+    "other layout": (changed_in_output(layout="rows"), SURFACE, "knows a layout 'rows'"),
+    "hour's uncompressed": (
+        changed_hour(uncompressed_bytes=7),
+        SURFACE,
+        "bytes unpacked, and its hours have",
+    ),
+    "no hour's uncompressed": (
+        changed_hour(uncompressed_bytes=None),
+        SURFACE,
+        "does not say which size and CRC-32 the lines of the hour 2021-11-08T01 have",
+    ),
+    "hour of no bytes": (
+        changed_hour(uncompressed_bytes=0),
+        SURFACE,
+        "says of the hour 2021-11-08T01 that 50 lines have 0 bytes",
+    ),
+    "hour's CRC": (
+        changed_hour(crc32=7),
         DEEP,
-        "bytes, its manifest says 7",
+        "the hour 2021-11-08T01 is damaged: its checksum (CRC-32) is not the one in its manifest",
     ),
     "sha256": (
         changed_in_output(sha256="0" * 64),
@@ -184,7 +208,19 @@ def test_a_manifest_that_is_none_is_damage(here: Archive, data: bytes, why: str)
         assert "If the source still has the whole week" in found.remedy
 
 
+def test_a_week_of_members_is_held_to_what_its_manifest_says(here: Archive) -> None:
+    as_of_version_2(here)
+    assert look(here, SHARE).state == "good"
+    change_output(here, uncompressed_bytes=7)
+    assert look(here).state == "good"
+    assert "bytes, its manifest says 7" in said(look(here, DEEP))
+    hours = manifest_of(here)["hours"]
+    change_manifest(here, hours=[hours[0] | {"crc32": 7}, hours[1]])
+    assert "says of the hour 2021-11-08T00 what a gzip member says itself" in look(here).why
+
+
 def test_manifests_of_version_1_are_held_to_what_they_say(here: Archive) -> None:
+    as_of_version_2(here)
     manifest = manifest_of(here)
     for name in ("vehicles", "fields", "conversion"):
         manifest.pop(name, None)

@@ -8,6 +8,7 @@ speed against those that the conversion counts.
 import gzip
 import json
 import random
+import zlib
 from collections import Counter
 from typing import Any
 
@@ -28,6 +29,7 @@ from strategies import (
 )
 
 from tasks.bustimes import snapshot
+from tasks.bustimes.manifest import HourOfFile
 from tasks.bustimes.verify import line_fields
 from tasks.bustimes.verify.hour_reader import HourRead, fields_of_hour, read_hour
 from tasks.bustimes.verify.second_reader import NotRead, text_of, texts_of
@@ -217,11 +219,12 @@ def test_what_is_no_list_of_records_is_not_read(body: bytes) -> None:
 def test_an_hour_is_read_as_it_was_converted(records: list[Record], is_repr: bool) -> None:
     body = python2_repr(records) if is_repr else json.dumps(records)
     hour = converted(body.encode("utf-8", "replace"), order="vehicle", python_escapes="utf-8")
-    read = read_hour(hour.member, HOUR, hour.lines, "vehicle", {TIME})
+    said = said_of(hour.segment, hour.lines, hour.uncompressed_bytes, hour.crc32)
+    read = read_hour(hour.segment, said, "vehicle", {TIME})
     assert read.fault == ""
     assert (read.lines, read.uncompressed_bytes) == (hour.lines, hour.uncompressed_bytes)
     assert read.vehicles == set(hour.vehicles)
-    assert fields_of_hour(hour.member) == hour.fields
+    assert fields_of_hour(hour.segment, said) == hour.fields
     assert read.fields is not None
     # Only names that differ in digits may be taken for each other.
     assert _without_digits(read.fields) == _without_digits(hour.fields)
@@ -248,10 +251,36 @@ LATER = b"2021-11-08T00:01:05+00:00"
 GOOD = [line(1), line(1, LATER), line(2), line(10), line(10, LATER), line(None), line("a")]
 
 
+def said_of(
+    data: bytes, lines: int, size: int | None = None, crc32: int | None = None
+) -> HourOfFile:
+    """What a manifest says of the hour; of a gzip member, neither size nor CRC-32."""
+    return HourOfFile(HOUR, 2, lines, 10, len(data), uncompressed_bytes=size, crc32=crc32)
+
+
+def segment_of(text: bytes) -> bytes:
+    stream = zlib.compressobj(wbits=-15)
+    return stream.compress(text) + stream.flush(zlib.Z_FULL_FLUSH)
+
+
 def read(lines: list[bytes], expected: int | None = None, order: str = "vehicle") -> HourRead:
-    member = gzip_member(b"".join(lines), 1)
+    """The hour as a segment; it is read alike as a gzip member."""
+    text = b"".join(lines)
+    segment, member = segment_of(text), gzip_member(text, 1)
     count = len(lines) if expected is None else expected
-    return read_hour(member, HOUR, count, order, {TIME, LATER})
+    said = said_of(segment, count, len(text), zlib.crc32(text))
+    found = read_hour(segment, said, order, {TIME, LATER})
+    assert read_hour(member, said_of(member, count), order, {TIME, LATER}) == found
+    return found
+
+
+def read_member(member: bytes, lines: int = 7) -> HourRead:
+    return read_hour(member, said_of(member, lines), "vehicle")
+
+
+def read_segment(segment: bytes, text: bytes, lines: int = 7) -> HourRead:
+    """A segment that should have that text."""
+    return read_hour(segment, said_of(segment, lines, len(text), zlib.crc32(text)), "vehicle")
 
 
 def test_an_hour_that_is_as_it_should_be_has_no_fault() -> None:
@@ -261,7 +290,8 @@ def test_an_hour_that_is_as_it_should_be_has_no_fault() -> None:
     assert found.fields == {"vehicleID": {"integer": 5, "text": 1, "null": 1}}
     assert read([line(2), line(1), line(1, LATER)], order="snapshot").fault == ""
     assert read([]).fault == ""
-    assert read_hour(b"", HOUR, 0, "vehicle").fault == ""
+    assert read_member(b"", 0).fault == ""
+    assert read_segment(b"", b"", 0).fault == ""
 
 
 NOT_LAST = "does not have its snapshot_time once and last"
@@ -380,8 +410,7 @@ def flipped(member: bytes, at: int) -> bytes:
     ],
 )
 def test_what_is_no_whole_gzip_member_is_named(member: bytes, fault: str) -> None:
-    found = read_hour(member, HOUR, 7, "vehicle")
-    assert found.fault.startswith(fault)
+    assert read_member(member).fault.startswith(fault)
 
 
 def test_no_flipped_bit_of_a_member_goes_unnoticed_unless_it_changes_nothing() -> None:
@@ -390,23 +419,87 @@ def test_no_flipped_bit_of_a_member_goes_unnoticed_unless_it_changes_nothing() -
         for bit in range(8):
             changed = bytearray(MEMBER)
             changed[at] ^= 1 << bit
-            found = read_hour(bytes(changed), HOUR, 7, "vehicle")
+            found = read_member(bytes(changed))
             assert found.fault or gzip.decompress(changed) == b"".join(GOOD)
 
 
-def test_a_member_that_unpacks_to_gigabytes_is_left_at_the_first_line_too_many() -> None:
-    bomb = gzip_member(GOOD[0] * 1_000_000, 1)
-    found = read_hour(bomb, HOUR, 7, "vehicle")
+TEXT = b"".join(GOOD)
+SEGMENT = segment_of(TEXT)
+NO_BYTES = b"\0\0\0\xff\xff"  # a stored block of none, as a segment ends
+
+
+def finished(text: bytes) -> bytes:
+    """A whole deflate stream."""
+    return zlib.compress(text, wbits=-15)
+
+
+@pytest.mark.parametrize(
+    ("segment", "fault"),
+    [
+        (SEGMENT[:-1], "ends in the middle of a deflate block"),
+        (SEGMENT[:-4], "ends in the middle of a deflate block"),
+        (SEGMENT[:-5], "ends in the middle of a deflate block"),
+        (SEGMENT[:20], "ends in the middle of a deflate block"),
+        (b"", "is damaged: it unpacks to 0 and not the 427 bytes that its manifest says"),
+        (SEGMENT + b"\0", "ends in the middle of a deflate block"),
+        (SEGMENT + b"\x06", "is damaged: its deflate data cannot be read (invalid block type)"),
+        (SEGMENT * 2, "is damaged: it unpacks to more than the 427 bytes that its manifest says"),
+        (NO_BYTES, "is damaged: it unpacks to 0 and not the 427 bytes that its manifest says"),
+        (finished(TEXT), "has a last deflate block, where readers of the file would stop"),
+        (finished(TEXT) + SEGMENT, "has a last deflate block, where readers of the file would"),
+        (b"\xff" + SEGMENT[1:], "is damaged: its deflate data cannot be read (invalid block type)"),
+        (MEMBER, "is damaged: its deflate data cannot be read ("),
+        (segment_of(TEXT.replace(b'"a"', b'"b"')), "is damaged: its checksum (CRC-32) is not the"),
+        (segment_of(TEXT.replace(b'"a"', b'"ab"')), "is damaged: it unpacks to more than the "),
+        (
+            segment_of(TEXT.replace(b'"a"', b'""')),
+            "is damaged: it unpacks to 426 and not the 427 bytes that its",
+        ),
+    ],
+)
+def test_what_is_no_whole_segment_is_named(segment: bytes, fault: str) -> None:
+    found = read_segment(segment, TEXT)
+    assert found.fault.startswith(fault)
+    assert read_segment(SEGMENT + NO_BYTES, TEXT).fault == ""  # which says nothing
+
+
+def test_a_segment_that_refers_to_what_is_before_it_cannot_be_read_alone() -> None:
+    stream = zlib.compressobj(wbits=-15)
+    parts = [stream.compress(TEXT) + stream.flush(zlib.Z_SYNC_FLUSH) for _ in range(2)]
+    assert read_segment(parts[0], TEXT).fault == ""
+    fault = "is damaged: its deflate data cannot be read (invalid distance too far back)"
+    assert read_segment(parts[1], TEXT).fault == fault
+
+
+def test_no_flipped_bit_of_a_segment_goes_unnoticed_unless_it_changes_nothing() -> None:
+    for at in range(len(SEGMENT)):
+        for bit in range(8):
+            changed = bytearray(SEGMENT)
+            changed[at] ^= 1 << bit
+            found = read_segment(bytes(changed), TEXT)
+            assert found.fault or zlib.decompress(bytes(changed) + b"\x03\0", -15) == TEXT
+
+
+def test_what_unpacks_to_gigabytes_is_left_at_the_first_line_or_byte_too_many() -> None:
+    bomb = GOOD[0] * 1_000_000
+    found = read_member(gzip_member(bomb, 1))
     assert found.fault.startswith("has more than the 7 lines")
     assert found.lines == 0
+    assert read_segment(segment_of(bomb), bomb).fault.startswith("has more than the 7 lines")
+    fault = read_segment(segment_of(bomb), TEXT).fault
+    assert fault.startswith(
+        "is damaged: it unpacks to more than the 427 bytes that its manifest says"
+    )
 
 
 def test_a_line_without_end_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.bustimes.verify import hour_reader
 
     monkeypatch.setattr(hour_reader, "_LONGEST_LINE", 3 << 20)
-    endless = gzip_member(b"[" * (8 << 20), 1)
-    assert read_hour(endless, HOUR, 1, "vehicle").fault == "has a line of more than 3,145,728 bytes"
+    endless = b"[" * (8 << 20)
+    fault = "has a line of more than 3,145,728 bytes"
+    assert read_member(gzip_member(endless, 1), 1).fault == fault
+    assert read_segment(segment_of(endless), endless, 1).fault == fault
 
 
 def test_names_of_fields_that_differ_in_digits_are_told_apart_where_it_counts() -> None:
@@ -418,12 +511,13 @@ def test_names_of_fields_that_differ_in_digits_are_told_apart_where_it_counts() 
         "platform2": {"integer": 1, "number": 1},
     }
     # One without digits, read first, stands for all that look like it, but where it is counted.
-    member = gzip_member(line(more=b',"gate":1') + line(more=b',"gate3":1'), 1)
-    assert read_hour(member, HOUR, 2, "vehicle").fields == {
+    lines = [line(more=b',"gate":1'), line(more=b',"gate3":1')]
+    assert read(lines).fields == {
         "vehicleID": {"integer": 2},
         "gate": {"integer": 2},
     }
-    assert fields_of_hour(member)["gate3"] == {"integer": 1}
+    member = gzip_member(b"".join(lines), 1)
+    assert fields_of_hour(member, said_of(member, 2))["gate3"] == {"integer": 1}
 
 
 def test_made_up_names_without_end_are_not_all_kept() -> None:

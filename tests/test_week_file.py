@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,18 @@ import duckdb
 import pandas
 import polars
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes import weekfile
 from tasks.bustimes.archive import Archive, convert_week, publish_waiting
+from tasks.bustimes.hour import ConvertedHour
+from tasks.bustimes.kernel import Kernel
 from tasks.bustimes.listing import list_week
 from tasks.bustimes.manifest import Manifest
 from tasks.bustimes.snapshot import Refused, read_records, time_of
+from tasks.compression import joined_crc32
 from tasks.problem import Problem
 from tasks.settings import load
 from tasks.storage import open_root
@@ -159,7 +165,9 @@ def test_each_hour_can_be_read_alone_where_the_manifest_says(
     together = b""
     for hour in manifest.hours:
         if hour.bytes:
-            text = gzip.decompress(archive.destination.read(file, hour.offset, hour.bytes))
+            data = archive.destination.read(file, hour.offset, hour.bytes)
+            text = zlib.decompressobj(wbits=-15).decompress(data)
+            assert (len(text), zlib.crc32(text)) == (hour.uncompressed_bytes, hour.crc32)
             together += text
             lines = text.splitlines()
             assert len(lines) == hour.lines
@@ -168,17 +176,58 @@ def test_each_hour_can_be_read_alone_where_the_manifest_says(
     assert sum(hour.snapshots for hour in manifest.hours) == manifest.snapshots
 
 
-def test_gzip_members_have_no_optional_header_fields_and_no_time(
-    raw_week: Path, tmp_path: Path
+@pytest.mark.parametrize("level", [0, 6])
+def test_a_week_file_is_one_gzip_member_without_optional_header_fields_and_time(
+    raw_week: Path, tmp_path: Path, level: int
 ) -> None:
-    archive = convert(str(raw_week), str(tmp_path / "out"))
+    archive = convert(str(raw_week), str(tmp_path / "out"), compression_level=level)
     data = archive.destination.read(manifests.file_of(WEEK))
-    for hour in manifest_of(archive).hours:
-        if hour.bytes:
-            header = data[hour.offset : hour.offset + 10]
-            assert header[:3] == b"\x1f\x8b\x08"
-            assert header[3] == 0  # flags
-            assert header[4:8] == bytes(4)  # time
+    assert data[:3] == b"\x1f\x8b\x08"
+    assert data[3] == 0  # flags
+    assert data[4:8] == bytes(4)  # time
+    member = zlib.decompressobj(wbits=31)
+    text = member.decompress(data)
+    assert member.eof
+    assert member.unused_data == b""
+    assert text == b"".join(lines_of(archive))
+    manifest = manifest_of(archive)
+    assert manifest.output.layout == "segments"
+    first = manifest.hours[0]
+    assert (first.offset, data[first.bytes + 5 : first.bytes + 10]) == (10, b"\0\0\0\xff\xff")
+
+
+def test_a_week_of_more_than_four_gigabytes_is_one_member_too(tmp_path: Path) -> None:
+    """gzip keeps a size modulo 2^32, and the CRC-32 of many hours is that of their text."""
+    text = b'{"vehicleID":1,"snapshot_time":"2021-11-08T00:00:05+00:00"}\n' * (1 << 20)
+    segment = zlib.compress(text, 1, wbits=-15)
+    kernel = Kernel()
+    kernel.begin(0, 0)
+    kernel.sort(by_vehicle=False)
+    segment, crc32 = kernel.segment_of(segment), zlib.crc32(text)
+    times = (1 << 32) // len(text) + 1
+    writer = weekfile._WeekWriter(tmp_path / "week.jsonl.gz")
+    with writer:
+        for number in range(times):
+            hour = ConvertedHour(segment, crc32, 1 << 20, len(text), 1, 1, [], 0)
+            writer.write(f"hour {number}", hour)
+        writer.end()
+    output = writer.output()
+    assert output.uncompressed_bytes == times * len(text) > 1 << 32
+    size = 0
+    with gzip.open(tmp_path / "week.jsonl.gz") as file:  # which checks both
+        while chunk := file.read(8 << 20):
+            size += len(chunk)
+    assert size == output.uncompressed_bytes
+    trailer = (tmp_path / "week.jsonl.gz").read_bytes()[-4:]
+    assert int.from_bytes(trailer, "little") == size % (1 << 32)
+
+
+@given(st.lists(st.binary(max_size=3000), max_size=5))
+def test_the_crc_of_texts_one_after_the_other_comes_from_theirs(texts: list[bytes]) -> None:
+    whole = 0
+    for text in texts:
+        whole = joined_crc32(whole, zlib.crc32(text), len(text))
+    assert whole == zlib.crc32(b"".join(texts))
 
 
 def test_every_reader_counts_the_same_lines(raw_week: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -151,8 +152,10 @@ def change_output(archive: Archive, **values: Any) -> None:
 def lines_of(archive: Archive, hour: int = 0) -> list[bytes]:
     """The lines of an hour of the week file, without their ends."""
     place = manifest_of(archive)["hours"][hour]
-    member = archive.destination.read(FILE, place["offset"], place["bytes"])
-    return gzip.decompress(member).splitlines()
+    data = archive.destination.read(FILE, place["offset"], place["bytes"])
+    if not is_of_segments(archive):
+        return gzip.decompress(data).splitlines()
+    return zlib.decompressobj(wbits=-15).decompress(data).splitlines()
 
 
 def refitted(
@@ -164,22 +167,48 @@ def refitted(
 ) -> None:
     """Change an hour's lines and have the manifest say just that; its counts, and the inventory's,
     if asked for."""
-    members = [lines_of(archive, number) for number in range(len(HOURS))]
-    members[hour] = change(members[hour])
-    write_members(archive, [b"".join(line + b"\n" for line in lines) for lines in members])
+    hours = [lines_of(archive, number) for number in range(len(HOURS))]
+    hours[hour] = change(hours[hour])
+    write_hours(archive, [b"".join(line + b"\n" for line in lines) for lines in hours])
     if with_counts:
         _describe(archive, with_inventory)
 
 
-def write_members(archive: Archive, texts: list[bytes]) -> None:
-    """Put a week file of these members in place, and a manifest that fits their bytes."""
-    members = [_member(text) for text in texts]
-    hours, offset = manifest_of(archive)["hours"], 0
-    for hour, member in zip(hours, members, strict=True):
-        hour |= {"offset": offset, "bytes": len(member)}
-        offset += len(member)
+def is_of_segments(archive: Archive) -> bool:
+    return manifest_of(archive)["output"].get("layout") == "segments"
+
+
+def write_hours(archive: Archive, texts: list[bytes]) -> None:
+    """Put a week file of these hours in place, and a manifest that fits their bytes."""
+    is_joined = is_of_segments(archive)
+    parts = [_segment(text) if is_joined else _member(text) for text in texts]
+    hours, offset = manifest_of(archive)["hours"], 10 if is_joined else 0
+    for hour, text, part in zip(hours, texts, parts, strict=True):
+        hour |= {"offset": offset, "bytes": len(part)}
+        if is_joined:
+            hour |= {"uncompressed_bytes": len(text), "crc32": zlib.crc32(text)}
+        offset += len(part)
     change_manifest(archive, hours=hours)
-    write_file(archive, b"".join(members))
+    change_output(archive, uncompressed_bytes=sum(map(len, texts)))
+    data = b"".join(parts)
+    write_file(archive, joined(data, b"".join(texts)) if is_joined else data)
+
+
+def as_of_version_2(archive: Archive) -> None:
+    """The week as that version of the program wrote it, whose hours are gzip members."""
+    texts = [b"".join(line + b"\n" for line in lines_of(archive, at)) for at in range(len(HOURS))]
+    manifest = manifest_of(archive)
+    for hour in manifest["hours"]:
+        del hour["uncompressed_bytes"], hour["crc32"]
+    del manifest["output"]["layout"]
+    change_manifest(archive, version=2, hours=manifest["hours"], output=manifest["output"])
+    write_hours(archive, texts)
+
+
+def joined(segments: bytes, text: bytes) -> bytes:
+    """A gzip member of these segments."""
+    trailer = zlib.crc32(text).to_bytes(4, "little") + len(text).to_bytes(4, "little")
+    return b"\x1f\x8b\x08" + bytes(6) + b"\xff" + segments + b"\x03\x00" + trailer
 
 
 def write_file(archive: Archive, data: bytes) -> None:
@@ -193,6 +222,11 @@ def _sums(data: bytes) -> Values:
     digest = hashlib.sha256(data)
     s3_sha256 = base64.b64encode(digest.digest()).decode()
     return {"sha256": digest.hexdigest(), "s3_sha256": s3_sha256}
+
+
+def _segment(text: bytes) -> bytes:
+    stream = zlib.compressobj(wbits=-15)
+    return stream.compress(text) + stream.flush(zlib.Z_FULL_FLUSH) if text else b""
 
 
 def _member(text: bytes) -> bytes:
@@ -216,7 +250,6 @@ def _describe(archive: Archive, with_inventory: bool = True) -> None:
     }
     change_manifest(
         archive,
-        version=2,
         hours=hours,
         records=len(records),
         output=output,

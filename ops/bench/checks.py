@@ -41,7 +41,7 @@ def write_lines(file: Path, folder: Path) -> None:
     with file.open("rb") as week:
         for hour in manifest.hours:
             week.seek(hour.offset)
-            lines = b"".join(gunzip([week.read(hour.bytes)]))
+            lines = b"".join(manifests.unpack(hour, week.read(hour.bytes)))
             (folder / f"{hour.hour}.jsonl").write_bytes(lines)
 
 

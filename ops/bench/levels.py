@@ -55,11 +55,16 @@ def _measured(lines: Path, every: int) -> Iterator[dict[str, object]]:
             }
 
 
+def _ours(lines: Path, hour: str, order: str, level: int) -> Callable[[], bytes]:
+    compress = codec.prepared(lines, hour, order, level)
+    return lambda: compress().segment
+
+
 def _gzip(lines: Path, hour: str, order: str, level: int) -> Callable[[], bytes]:
     return functools.partial(zlib.compress, (lines / order / hour).read_bytes(), level)
 
 
-_PREPARED = {OURS: codec.prepared, GZIP: _gzip}
+_PREPARED = {OURS: _ours, GZIP: _gzip}
 
 
 if __name__ == "__main__":

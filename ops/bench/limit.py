@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.bench import codec
+from tasks.compression import HEADER, Joined
 
 MEASURED = "measured.json"
 
@@ -40,14 +41,14 @@ class _Hour:
         cpu, wall = time.process_time(), time.perf_counter()
         for path in self.raw:
             path.read_bytes()
-        member = compress()
+        compressed = compress()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        return _Step(member, cpu, wall, os.getpid())
+        return _Step(compressed, cpu, wall, os.getpid())
 
 
 @dataclass(frozen=True)
 class _Step:
-    member: bytes
+    compressed: codec.Compressed
     cpu_seconds: float
     wall_seconds: float
     process: int
@@ -70,10 +71,14 @@ def main() -> None:
         else:
             pool = stack.enter_context(ProcessPoolExecutor(given.processes))
             steps = pool.map(_Hour.measured, hours)
+        joined = Joined()
+        output.write(HEADER)
         for step in steps:
-            output.write(step.member)
+            output.write(step.compressed.segment)
+            joined.add(step.compressed.crc32, step.compressed.size)
             cpu += step.cpu_seconds
             walls[step.process] += step.wall_seconds
+        output.write(joined.end())
     measured = {"cpu_seconds": cpu, "wall_seconds": max(walls.values())}
     given.output.with_name(MEASURED).write_text(json.dumps(measured))
 

@@ -20,7 +20,14 @@ from ops.service import Service
 from tasks.bustimes import inventory, standing
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.listing import Listing
-from tasks.bustimes.manifest import Conversion, HourOfFile, Manifest, OutputFile, RefusedSnapshot
+from tasks.bustimes.manifest import (
+    SEGMENTS,
+    Conversion,
+    HourOfFile,
+    Manifest,
+    OutputFile,
+    RefusedSnapshot,
+)
 from tasks.bustimes.plan import RATE_FILE, kept_rate
 from tasks.bustimes.snapshot import time_of
 from tasks.bustimes.verify import findings, proof, pruned
@@ -81,16 +88,18 @@ def _example_manifests() -> list[bytes]:
         last_snapshot="2021-11-08T01:00:05+00:00",
         listing_sha256="0" * 64,
         refused=[RefusedSnapshot("raw/bustimes__2021-11-08__01-00-05.json", 5, "it is empty")],
-        output=OutputFile("2021-W45.jsonl.gz", 10, 20, 3, "0" * 64, "AAAA"),
-        hours=[HourOfFile("2021-11-08T00", 2, 3, 0, 10, 200)],
+        output=OutputFile("2021-W45.jsonl.gz", 30, 20, 3, "0" * 64, "AAAA", SEGMENTS),
+        hours=[HourOfFile("2021-11-08T00", 2, 3, 10, 10, 200, 20, 7)],
         vehicles=3,
         fields={"vehicleID": {"integer": 3}},
         conversion=Conversion(1.5, {"GET": Traffic(2, 3, 200, 0.5, {"reset": 1})}),
     ).to_bytes()
     old = msgspec.json.decode(new)
+    del old["output"]["layout"], old["hours"][0]["uncompressed_bytes"], old["hours"][0]["crc32"]
+    second = msgspec.json.encode(old | {"version": 2})
     for name in ("vehicles", "fields", "conversion"):
         del old[name]
-    return [new, msgspec.json.encode(old | {"version": 1})]
+    return [new, second, msgspec.json.encode(old | {"version": 1})]
 
 
 # ---- records of weeks

@@ -24,6 +24,7 @@ from tasks.bustimes.python_repr import CODE_POINTS, Escapes
 from tasks.bustimes.snapshot import Records, Refused, VehicleKey
 from tasks.bustimes.synthetic import snapshots as synthetic_snapshots
 from tasks.bustimes.verify import second_reader
+from tasks.compression import unpack_segment
 from tasks.settings import PYTHON_ESCAPES
 
 _MOST_BODIES = 8
@@ -150,7 +151,7 @@ def _must_convert(bodies: list[bytes], using: Kernel, shipped: Kernel | None) ->
     is_by_vehicle = zlib.crc32(b"".join(bodies)) % 4 > 0
     order, wanted = ("vehicle", by_vehicle) if is_by_vehicle else ("snapshot", lines)
     hour = converted(order, using)
-    text = zlib.decompress(hour.member, 31) if hour.member else b""
+    text = _unpacked(hour)
     assert text == b"".join(line for _, line in wanted)
     assert (hour.lines, hour.uncompressed_bytes) == (len(lines), len(text))
     assert (hour.refused, hour.records) == (refused, counts)
@@ -158,6 +159,12 @@ def _must_convert(bodies: list[bytes], using: Kernel, shipped: Kernel | None) ->
     assert len(hour.vehicles) == len(set(hour.vehicles))
     assert shipped is None or converted(order, shipped) == hour
     _must_count(hour, records)
+
+
+def _unpacked(hour: ConvertedHour) -> bytes:
+    if not hour.segment:
+        return b""
+    return b"".join(unpack_segment(hour.segment, hour.uncompressed_bytes, hour.crc32))
 
 
 def _read_or_reason(body: bytes, python_escapes: str) -> Records | str:
@@ -221,7 +228,7 @@ def _must_compress(texts: list[str], using: Kernel) -> None:
     )
     end = line_end(_TIME)
     by_vehicle = [record for vehicle in range(3) for record in records[vehicle::3]]
-    assert zlib.decompress(hour.member, 31) == b"".join(one[:-1] + end for one in by_vehicle)
+    assert _unpacked(hour) == b"".join(one[:-1] + end for one in by_vehicle)
     assert hour.fields == {"vehicleID": {"integer": len(records)}, "a": {"text": len(records)}}
 
 

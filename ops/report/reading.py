@@ -81,7 +81,7 @@ class Conversion(msgspec.Struct, frozen=True):
 class Described(msgspec.Struct, frozen=True):
     """What is shown of a manifest."""
 
-    version: Literal[1, 2]
+    version: Literal[1, 2, 3]
     week: str
     week_over: bool
     snapshots: Count

@@ -1,4 +1,4 @@
-"""One converter process: hours of raw snapshots in, gzip members out, over one connection.
+"""One converter process: hours of raw snapshots in, compressed lines out, over one connection.
 
 Started by `tasks.bustimes.conversion`; how it is told what to do, and how it ends, `tasks.workers`
 knows. The process holds three hours in memory at most (two are fetched while one is converted).

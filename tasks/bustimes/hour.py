@@ -1,4 +1,4 @@
-"""One hour of raw snapshots to one gzip member of JSON lines: the conversion itself.
+"""One hour of raw snapshots to one segment of compressed JSON lines: the conversion itself.
 
 Pure functions, bytes in and bytes out, for any number of processes or a notebook: no settings, no
 S3, no luigi. `convert` promises that every record of every readable snapshot stands in the result
@@ -24,7 +24,7 @@ from tasks.bustimes import snapshot
 from tasks.bustimes.kernel import BEHIND_ALL_NUMBERS, NO_VEHICLE, NOT_READ, ODD, Kernel, kernel
 from tasks.bustimes.python_repr import Escapes
 from tasks.bustimes.snapshot import MISSING, Refused, VehicleKey
-from tasks.compression import checked_member, gzip_member
+from tasks.compression import checked_segment, deflate_stream, text_crc32
 
 BY_LINES = 0
 """The compression level at which the kernel compresses, each line by what differs from the last."""
@@ -38,8 +38,9 @@ MOST_NAMES, LONGEST_NAMES = 256, 16384
 
 @dataclass(frozen=True)
 class ConvertedHour:
-    """One hour's gzip member and what is in it; `member` is empty where there are no lines.
+    """One hour's segment (see `tasks.compression`) and what is in it.
 
+    `segment` is empty where there are no lines; `crc32` is that of the lines.
     `refused` holds (key, reason) of each body that is no snapshot; `tokenized` counts records
     that needed more than the kernel; `records` holds how many each snapshot has, in their order,
     None for a refused one; `vehicles` holds each vehicle once. `fields` holds the first few hundred
@@ -47,7 +48,8 @@ class ConvertedHour:
     tells whether another setting of `python_escapes` might have given another hour.
     """
 
-    member: bytes
+    segment: bytes
+    crc32: int
     lines: int
     uncompressed_bytes: int
     snapshots: int
@@ -95,14 +97,19 @@ def convert(
     vehicles = reader.sort(by_vehicle=order == "vehicle")
     counts = [*reader.kernel.records_of_snapshots(), 0]
     lines, size = reader.kernel.records, reader.kernel.lines_bytes
-    member = b""
+    segment, crc32 = b"", 0
     if lines and level == BY_LINES:
-        made, adler32 = reader.kernel.member()
-        member = checked_member(made, size, adler32)  # read by others before anybody relies on it
+        segment, adler32 = reader.kernel.segment()
+        crc32 = checked_segment(
+            segment, size, adler32
+        )  # read by others before anybody relies on it
     elif lines:
-        member = gzip_member(reader.kernel.lines(), level)
+        text = reader.kernel.lines()
+        segment = reader.kernel.segment_of(deflate_stream(text, level))
+        crc32 = text_crc32(text)
     return ConvertedHour(
-        member=member,
+        segment=segment,
+        crc32=crc32,
         lines=lines,
         uncompressed_bytes=size,
         snapshots=len(places),

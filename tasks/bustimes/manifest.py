@@ -7,18 +7,24 @@ same input gives the same manifest, but for `conversion`, which tells how the wo
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
 
 from tasks.bustimes.listing import Listing
+from tasks.compression import unpack_member, unpack_segment
 from tasks.problem import Problem
 from tasks.storage.traffic import Traffic
 from tasks.weeks import Week
 
-VERSION = 2
-_OLDER = (1,)  # without what has a default here
+VERSION = 3
+_OLDER = (1, 2)  # without what has a default here
+
+MEMBERS, SEGMENTS = "members", "segments"
+"""How hours lie in a week file: each a gzip member, or each a segment of the only member."""
+LAYOUTS = (MEMBERS, SEGMENTS)
 
 UNSET = "unset"
 """What stands for `python_escapes` where it would have had to decide and was empty."""
@@ -37,10 +43,12 @@ class RefusedSnapshot:
 
 @dataclass(frozen=True)
 class HourOfFile:
-    """Where one hour lies in the week file: a gzip member of its own, `bytes` from `offset`.
+    """Where one hour lies in the week file: `bytes` from `offset`, to be read alone.
 
-    `hour` is its beginning in UTC, such as ``2021-11-08T07``. `snapshots` and `raw_bytes` count
-    what was listed, refused ones included.
+    They are a segment (raw deflate), whose lines have `uncompressed_bytes` and this CRC-32; or a
+    gzip member, which tells these two itself, where both are None. `hour` is its beginning in UTC,
+    such as ``2021-11-08T07``. `snapshots` and `raw_bytes` count what was listed, refused ones
+    included.
     """
 
     hour: str
@@ -49,11 +57,16 @@ class HourOfFile:
     offset: int
     bytes: int
     raw_bytes: int | None = None
+    uncompressed_bytes: int | None = None
+    crc32: int | None = None
 
 
 @dataclass(frozen=True)
 class OutputFile:
-    """The week file: sizes in bytes, SHA-256 in hex and (`s3_sha256`) as S3 keeps it."""
+    """The week file: sizes in bytes, SHA-256 in hex and (`s3_sha256`) as S3 keeps it.
+
+    `layout` is one of `LAYOUTS`; segments were not known before version 3.
+    """
 
     file: str
     bytes: int
@@ -61,6 +74,7 @@ class OutputFile:
     lines: int
     sha256: str
     s3_sha256: str
+    layout: str = MEMBERS
 
 
 @dataclass(frozen=True)
@@ -119,6 +133,15 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def unpack(hour: HourOfFile, data: bytes) -> Iterator[bytes]:
+    """The lines of an hour, in chunks, from its bytes of the week file. Raises `Damaged`."""
+    if not data and not hour.lines:
+        return iter(())
+    if hour.uncompressed_bytes is None or hour.crc32 is None:
+        return unpack_member(data)
+    return unpack_segment(data, hour.uncompressed_bytes, hour.crc32)
 
 
 def gone_from(manifest: Manifest, listing: Listing) -> int:

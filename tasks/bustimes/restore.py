@@ -9,7 +9,6 @@ the raw side.
 """
 
 import datetime as dt
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from tasks.bustimes.inventory import Entry
 from tasks.bustimes.listing import entries_of_week
 from tasks.bustimes.manifest import HourOfFile, Manifest
 from tasks.bustimes.snapshot import PREFIXES, key_of, time_of
-from tasks.compression import gunzip
+from tasks.compression import Damaged
 from tasks.problem import Problem
 from tasks.storage import Overtaken, Root, StoredObject
 from tasks.weeks import Week
@@ -203,20 +202,31 @@ def _records_by_time(
     week = Week.parse(manifest.week)
     file, most = manifests.file_of(week), manifest.output.uncompressed_bytes
     found: defaultdict[dt.datetime, list[bytes]] = defaultdict(list)
-    if not hour.bytes:
-        return found
     try:
-        member = archive.destination.read(file, hour.offset, hour.bytes)
-        text = b"".join(gunzip([member], most))
+        data = archive.destination.read(file, hour.offset, hour.bytes) if hour.bytes else b""
+        text = b"".join(_at_most(most, manifests.unpack(hour, data)))
         for line in text.splitlines(keepends=True):
             time, record = _parted(line)
             found[time].append(record)
-    except (zlib.error, ValueError) as error:
+    except ValueError as error:
+        what = str(error) if isinstance(error, Damaged) else f"is damaged ({error})"
         raise Problem(
-            f"{archive.destination.address_of(file)}: the hour {hour.hour} is damaged ({error}). "
+            f"{archive.destination.address_of(file)}: the hour {hour.hour} {what}. "
             f"make verify DEEP=1 WEEKS={week} tells more."
         ) from None
     return found
+
+
+def _at_most(most: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Raises `Damaged` before there are more bytes, and more memory is taken."""
+    left = most
+    for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            raise Damaged(
+                f"is damaged: it unpacks to more than the {most:,} bytes of the whole file"
+            )
+        yield chunk
 
 
 def _parted(line: bytes) -> tuple[dt.datetime, bytes]:

@@ -36,7 +36,7 @@ from tasks.bustimes.manifest import (
     RefusedSnapshot,
 )
 from tasks.bustimes.snapshot import MISSING, VehicleKey
-from tasks.compression import gzip_member
+from tasks.compression import HEADER, Joined
 from tasks.file_lock import held
 from tasks.problem import Problem
 from tasks.settings import Settings
@@ -200,8 +200,7 @@ def finish(
             for name, hour in zip(names, converted, strict=True):
                 writer.write(name, hour)
                 on_hour(hour)
-            if not writer.lines:
-                writer.write_empty(settings.compression_level)
+            writer.end()
         spooled.inventory_file.write_bytes(inventory.to_bytes(listing, writer.records))
         inventory_sum = _checksum_of(spooled.inventory_file)
         seconds = time.monotonic() - began
@@ -273,11 +272,12 @@ def _says_the_same(there: bytes | None, data: bytes) -> bool:
 
 
 class _WeekWriter:
-    """The week file while it grows: members, checksums and where each hour lies."""
+    """The week file while it grows: segments, checksums and where each hour lies."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._checksum = RunningChecksum()
+        self._joined = Joined()
         self._offset = 0
         self.lines = 0
         self.uncompressed_bytes = 0
@@ -291,23 +291,27 @@ class _WeekWriter:
 
     def __enter__(self) -> "_WeekWriter":
         self._file = self._path.open("wb")
+        self._append(HEADER)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def write(self, name: str, hour: "ConvertedHour") -> None:
-        self._append(hour.member)
         self.hours.append(
             HourOfFile(
                 hour=name,
                 snapshots=hour.snapshots,
                 lines=hour.lines,
-                offset=self._offset - len(hour.member),
-                bytes=len(hour.member),
+                offset=self._offset,
+                bytes=len(hour.segment),
                 raw_bytes=hour.raw_bytes,
+                uncompressed_bytes=hour.uncompressed_bytes,
+                crc32=hour.crc32,
             )
         )
+        self._append(hour.segment)
+        self._joined.add(hour.crc32, hour.uncompressed_bytes)
         self.lines += hour.lines
         self.uncompressed_bytes += hour.uncompressed_bytes
         self.tokenized += hour.tokenized
@@ -320,9 +324,9 @@ class _WeekWriter:
             for kind, times in kinds.items():
                 counts[kind] = counts.get(kind, 0) + times
 
-    def write_empty(self, level: int) -> None:
-        """Even a week of empty snapshots only is a gzip file."""
-        self._append(gzip_member(b"", level))
+    def end(self) -> None:
+        """Behind the last hour; even a week of empty snapshots only is a gzip file."""
+        self._append(self._joined.end())
 
     def output(self) -> OutputFile:
         checksum = self._checksum.result()
@@ -333,6 +337,7 @@ class _WeekWriter:
             lines=self.lines,
             sha256=checksum.sha256,
             s3_sha256=checksum.s3_sha256,
+            layout=manifests.SEGMENTS,
         )
 
     def _append(self, data: bytes) -> None:

@@ -127,13 +127,25 @@ class Kernel:
         vehicles = (ctypes.c_uint64 * count).from_buffer_copy(self._read(address, 8 * count))
         return [vehicle - _ADDED_TO_VEHICLES for vehicle in vehicles]
 
-    def member(self) -> tuple[bytes, int]:
-        """The lines as one gzip member, by the kernel's own compressor, and their Adler-32.
+    def segment(self) -> tuple[bytes, int]:
+        """The lines as one segment, by the kernel's own compressor, and their Adler-32.
 
-        The member's CRC is nought: `tasks.compression.checked_member` puts it in.
+        `tasks.compression` says what a segment is; its `checked_segment` has to read it first.
         """
-        address = self._needed("member")
-        return self._read(address, self._call("member_size")), self._call("check") & 0xFFFFFFFF
+        address = self._needed("segment")
+        return self._read(address, self._call("segment_size")), self._call("check") & 0xFFFFFFFF
+
+    def segment_of(self, stream: bytes) -> bytes:
+        """The segment that holds what a whole deflate stream, from another compressor, holds.
+
+        To be called when the hour's `lines` have been read. Raises `ValueError` where it is none.
+        """
+        address = self._needed("stream_at", len(stream))
+        self._write(address, stream)
+        size = self._call("segment_of_stream", address, len(stream))
+        if not size:
+            raise ValueError("this is no whole deflate stream")
+        return self._read(address, size)
 
     def lines(self) -> bytes:
         """The lines as they are."""

@@ -1,12 +1,13 @@
-// What the three parts of the kernel share: memory, and what a record looks like in it.
+// What the parts of the kernel share: memory, what a record looks like in it, deflate's numbers.
 //
-// The kernel turns the snapshots of one hour into one gzip member. It runs as WebAssembly, in a
-// memory of its own: nothing here can reach anything else, whatever bytes come in. It calls nothing
+// The kernel turns the snapshots of one hour into one segment of a deflate stream. It runs as
+// WebAssembly, in a memory of its own: nothing here can reach anything else, whatever bytes come in. It calls nothing
 // outside, knows no clock, and gives the same bytes on every machine. `__init__.py` drives it.
 //
 //   reading.c   bodies to compact JSON records, exactly, or a place where more care is needed
 //   lines.c     the order of an hour's records, and its lines
-//   gzip.c      lines to a gzip member: each as what differs from the line before
+//   deflate.c   lines to a segment of a deflate stream: each as what differs from the line before
+//   segment.c   how a segment ends, and how another compressor's stream becomes one
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -76,7 +77,18 @@ extern u64 lines_bytes;
 // Makes memory up to here usable; false where there is no more (a machine's, or above 4 GB).
 bool reserve(const u8 *until, u64 more);
 
-// gzip.c: text goes in line by line.
-u8 *gzip_begin(u8 *free, u32 longest);  // where the text is to be written; 0: no memory
-u8 *gzip_line(u8 *line_end);            // the line just written is complete; where the next goes
-u8 *gzip_end(u8 **member);              // where the member ends, and begins
+// deflate.c: text goes in line by line.
+u8 *deflate_begin(u8 *free, u32 longest);  // where the text is to be written; 0: no memory
+u8 *deflate_line(u8 *line_end);            // the line just written is complete; where the next goes
+u8 *deflate_end(u8 **segment);             // where the segment ends, and begins
+
+// What deflate has (RFC 1951): symbols of its three codes, and how many bits follow some of them.
+enum { LITERALS = 286, DISTANCES = 30, CODE_LENGTHS = 19, END_OF_BLOCK = 256 };
+enum { AGAIN = 16, SOME_ZEROS = 17, MANY_ZEROS = 18 };
+extern const u8 LENGTH_EXTRA[29], DISTANCE_EXTRA[DISTANCES], CODE_LENGTH_ORDER[CODE_LENGTHS];
+
+// The codes that go with these lengths, their bits in the order in which they are written.
+void codes_of(const u8 *lengths, u32 symbols, u16 *codes);
+
+// Ends a segment behind its last block, whose last bits (seven at most) are not written yet.
+u8 *end_segment(u8 *out, u8 bits, u32 bit_count);

@@ -87,15 +87,20 @@ EXPORT(lines) u8 *lines(void) {
     return behind_order;
 }
 
-// All lines as one gzip member; `member_size` long; 0: no memory.
-static u32 size_of_member;
-EXPORT(member) u8 *member(void) {
-    u8 *begin, *to = gzip_begin(behind_order, longest_line);
-    for (u32 i = 0; to && i < records_count; i++) to = gzip_line(put_line(to, order[i]));
-    u8 *end = to ? gzip_end(&begin) : 0;
+// All lines as one segment, `segment_size` long; 0: no memory.
+static u32 size_of_segment;
+EXPORT(segment) u8 *segment(void) {
+    u8 *begin, *to = deflate_begin(behind_order, longest_line);
+    for (u32 i = 0; to && i < records_count; i++) to = deflate_line(put_line(to, order[i]));
+    u8 *end = to ? deflate_end(&begin) : 0;
     if (!end) return 0;
-    size_of_member = (u32)(end - begin);
+    size_of_segment = (u32)(end - begin);
     return begin;
 }
 
-EXPORT(member_size) u32 member_size(void) { return size_of_member; }
+EXPORT(segment_size) u32 segment_size(void) { return size_of_segment; }
+
+// Where a stream can be put for `segment_of_stream`, over what `lines` has left; 0: no memory.
+EXPORT(stream_at) u8 *stream_at(u32 length) {
+    return reserve(behind_order, (u64)length + SLACK) ? behind_order : 0;
+}

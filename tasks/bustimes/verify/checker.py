@@ -31,14 +31,14 @@ class Setup:
 
 @dataclass(frozen=True)
 class HourJob:
-    """One hour: its gzip member, and what its manifest promises of it; every later message.
+    """One hour: its bytes of the week file, and what its manifest promises; every later message.
 
     `times` are those of its readable snapshots, or None where nobody knows; `compared` are those to
     hold against it, all that there are of each time, by this setting of `python_escapes`.
     """
 
     hour: HourOfFile
-    member: bytes
+    data: bytes
     order: str
     times: frozenset[bytes] | None
     compared: list[ListedSnapshot] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Checker:
 def check_hour(job: HourJob, bodies: list[bytes]) -> HourChecked:
     """Read an hour, and hold the `compared` snapshots of the job, of these bodies, against it."""
     keep = {time_in_line(one) for one in job.compared}
-    read = read_hour(job.member, job.hour.hour, job.hour.lines, job.order, job.times, keep)
+    read = read_hour(job.data, job.hour, job.order, job.times, keep)
     comparison = Comparison()
     if not read.fault:
         snapshots = zip(job.compared, bodies, strict=True)

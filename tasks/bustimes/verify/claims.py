@@ -13,6 +13,7 @@ from tasks.bustimes import manifest as manifests
 from tasks.bustimes.listing import Listing
 from tasks.bustimes.manifest import HourOfFile, Manifest
 from tasks.bustimes.snapshot import time_of
+from tasks.compression import END_BYTES, HEADER
 from tasks.settings import ORDERS, PYTHON_ESCAPES
 from tasks.weeks import Week
 
@@ -37,18 +38,17 @@ def _at_odds(manifest: Manifest, week: Week) -> Iterator[str]:
         yield f"has python_escapes {manifest.python_escapes!r}"
     if not hours:
         yield "has no hours"
-    yield from _of_hours(hours, week)
+    if output.layout not in manifests.LAYOUTS:
+        yield f"knows a layout {output.layout!r}"
+    is_joined = output.layout == manifests.SEGMENTS
+    yield from _of_hours(hours, week, len(HEADER) if is_joined else 0)
     for name, total in (("lines", output.lines), ("snapshots", manifest.snapshots)):
         counted = sum(getattr(hour, name) for hour in hours)
         if counted != total:
             yield f"says {total:,} {name}, and its hours have {counted:,}"
     if output.lines != manifest.records:
         yield f"says {manifest.records:,} records in {output.lines:,} lines"
-    sized = sum(hour.bytes for hour in hours)
-    if output.lines and sized != output.bytes:
-        yield f"says {output.bytes:,} bytes, and its hours have {sized:,}"
-    if not output.lines and output.bytes > _EMPTY_BYTES:
-        yield f"says {output.bytes:,} bytes for no lines"
+    yield from _of_segments(manifest) if is_joined else _of_members(manifest)
     raw = [hour.raw_bytes for hour in hours if hour.raw_bytes is not None]
     if len(raw) == len(hours) and sum(raw) != manifest.raw_bytes:
         yield f"says {manifest.raw_bytes:,} raw bytes, and its hours have {sum(raw):,}"
@@ -61,8 +61,40 @@ def _at_odds(manifest: Manifest, week: Week) -> Iterator[str]:
             yield f"has the field {name} in more records than there are"
 
 
-def _of_hours(hours: list[HourOfFile], week: Week) -> Iterator[str]:
-    offset, before = 0, ""
+def _of_segments(manifest: Manifest) -> Iterator[str]:
+    output, hours = manifest.output, manifest.hours
+    sized = len(HEADER) + sum(hour.bytes for hour in hours) + END_BYTES
+    if sized != output.bytes:
+        yield f"says {output.bytes:,} bytes, and its hours have {sized:,}, with gzip's own"
+    unpacked = 0
+    for hour in hours:
+        if hour.uncompressed_bytes is None or hour.crc32 is None:
+            yield f"does not say which size and CRC-32 the lines of the hour {hour.hour} have"
+        size = hour.uncompressed_bytes or 0
+        if size < 0 or (size > 0) != (hour.lines > 0):
+            yield f"says of the hour {hour.hour} that {hour.lines:,} lines have {size:,} bytes"
+        unpacked += size
+    if unpacked != output.uncompressed_bytes:
+        yield (
+            f"says {output.uncompressed_bytes:,} bytes unpacked, and its hours have {unpacked:,}"
+        )
+
+
+def _of_members(manifest: Manifest) -> Iterator[str]:
+    output, hours = manifest.output, manifest.hours
+    sized = sum(hour.bytes for hour in hours)
+    if output.lines and sized != output.bytes:
+        yield f"says {output.bytes:,} bytes, and its hours have {sized:,}"
+    if not output.lines and output.bytes > _EMPTY_BYTES:
+        yield f"says {output.bytes:,} bytes for no lines"
+    for hour in hours:
+        if hour.uncompressed_bytes is not None or hour.crc32 is not None:
+            yield f"says of the hour {hour.hour} what a gzip member says itself"
+
+
+def _of_hours(hours: list[HourOfFile], week: Week, offset: int) -> Iterator[str]:
+    """Of hours of which the first lies at this byte of the file."""
+    before = ""
     first = week.start.strftime(manifests.HOUR_FORMAT)
     end = week.end.strftime(manifests.HOUR_FORMAT)
     for hour in hours:

@@ -1,16 +1,15 @@
 """One hour of a week file, line by line: what is in it, and the first thing that is wrong with it.
 
-The hour must be one whole gzip member, every line a JSON object with its `snapshot_time` last, of
-the hour and of a snapshot that there is, and all in the promised order. It is read at machine
-speed, without building the records. Pure functions over bytes; memory does not grow with what a
-damaged member claims to hold.
+The hour must be one whole segment or gzip member, every line a JSON object with its `snapshot_time`
+last, of the hour and of a snapshot that there is, and all in the promised order. It is read at
+machine speed, without building the records. Pure functions over bytes; memory does not grow with
+what damaged bytes claim to hold.
 """
 
 import functools
 import json
 import operator
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -19,12 +18,13 @@ from typing import Any
 
 import msgspec
 
+from tasks.bustimes import manifest as manifests
+from tasks.bustimes.manifest import HourOfFile
 from tasks.bustimes.snapshot import MISSING, VehicleKey
 from tasks.bustimes.verify.line_fields import FieldCount, Fields, Unusual, fields_of
+from tasks.compression import Damaged
 
-_CHUNK_BYTES = 1 << 20
 _LONGEST_LINE = 256 << 20
-_GZIP = b"\x1f\x8b\x08"
 
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 _TIME_AT = slice(-27, -2)
@@ -56,38 +56,37 @@ class HourRead:
 
 
 def read_hour(
-    member: bytes,
-    hour: str,
-    lines: int,
+    data: bytes,
+    hour: HourOfFile,
     order: str,
     times: Collection[bytes] | None = None,
     keep: Collection[bytes] = (),
 ) -> HourRead:
-    """Read an hour, such as ``2021-11-08T07``, which should have so many `lines`.
+    """Read an hour from its bytes of the week file; `hour` is what its manifest says of it.
 
     `times` are those of its snapshots, as lines have them; None where nobody knows. The records of
     the times in `keep` are kept. For one thread of a process.
     """
     found = HourRead(kept={time: [] for time in keep})
-    if not member and not lines:
-        return found
-    reader = _Reader(found, hour, lines, order, times)
+    reader = _Reader(found, hour.hour, hour.lines, order, times)
     try:
-        for chunk in _line_chunks(member):
+        for chunk in _line_chunks(manifests.unpack(hour, data)):
             reader.read(chunk)
         reader.end()
     except _Wrong as wrong:
         found.fault, found.line = wrong.what, wrong.line
+    except Damaged as damaged:
+        found.fault = str(damaged)
     found.fields = _field_count().take()
     return found
 
 
-def fields_of_hour(member: bytes) -> Fields:
+def fields_of_hour(data: bytes, hour: HourOfFile) -> Fields:
     """Every field of an hour with its kinds of values, thoroughly; nothing if it is damaged."""
     try:
-        chunks = _line_chunks(member) if member else iter(())
+        chunks = _line_chunks(manifests.unpack(hour, data))
         return fields_of(line for chunk in chunks for line in chunk.split(b"\n")[:-1])
-    except (_Wrong, Unusual):
+    except (_Wrong, Damaged, Unusual):
         return {}
 
 
@@ -246,11 +245,11 @@ def _patient_key(line: bytes) -> VehicleKey:
     return MISSING if value is None else (type(value).__name__, json.dumps(value))
 
 
-def _line_chunks(member: bytes) -> Iterator[bytes]:
-    """The member's bytes, cut behind line ends."""
+def _line_chunks(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes, cut behind line ends."""
     rest: list[bytes] = []
     size = 0
-    for chunk in _gunzipped(member):
+    for chunk in chunks:
         end = chunk.rfind(b"\n") + 1
         if end:
             yield b"".join([*rest, chunk[:end]])
@@ -261,33 +260,3 @@ def _line_chunks(member: bytes) -> Iterator[bytes]:
             raise _Wrong(f"has a line of more than {_LONGEST_LINE:,} bytes")
     if size:
         raise _Wrong("has a last line without an end")
-
-
-def _gunzipped(member: bytes) -> Iterator[bytes]:
-    if not member.startswith(_GZIP):
-        raise _Wrong("does not begin as gzip does" if member else "has no bytes")
-    if member[3:4] != b"\0":
-        raise _Wrong("is gzip of another tool, with optional header fields")
-    stream = zlib.decompressobj(wbits=31)
-    rest = member
-    try:
-        while not stream.eof:
-            data = stream.decompress(rest, _CHUNK_BYTES)
-            if not data and not rest and not stream.eof:
-                raise _Wrong("ends in the middle of its gzip member")
-            rest = stream.unconsumed_tail
-            if data:
-                yield data
-    except zlib.error as error:
-        raise _Wrong(f"is damaged: {_reason(error)}") from None
-    if stream.unused_data:
-        raise _Wrong("goes on behind the end of its gzip member")
-
-
-def _reason(error: zlib.error) -> str:
-    text = str(error)
-    if "data check" in text:
-        return "the checksum (CRC) of its gzip member does not fit"
-    if "length check" in text:
-        return "the length in its gzip member does not fit"
-    return f"its gzip member cannot be read ({text.rpartition(': ')[2]})"

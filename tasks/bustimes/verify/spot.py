@@ -58,9 +58,9 @@ def _compare(
         name = snapshot.time.strftime(manifests.HOUR_FORMAT)
         hour = next(one for one in manifest.hours if one.hour == name)
         file = manifests.file_of(check.week)
-        member = archive.destination.read(file, hour.offset, hour.bytes)
+        data = archive.destination.read(file, hour.offset, hour.bytes)
         readable = readable_by_hour(listing, manifest)[name]
-        job = job_of(manifest, hour, member, readable, {key})
+        job = job_of(manifest, hour, data, readable, {key})
         bodies = [archive.source.read(one.stored.key) for one in job.compared]
         found = check_hour(job, bodies)
         snapshots, records = len(bodies), found.comparison.records

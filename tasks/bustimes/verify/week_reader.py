@@ -22,6 +22,7 @@ from tasks.bustimes.verify.hour_reader import fields_of_hour, read_hour
 from tasks.bustimes.verify.lateness import entries_of
 from tasks.bustimes.verify.line_fields import Fields
 from tasks.bustimes.verify.share import time_in_line
+from tasks.compression import END_BYTES, HEADER, Joined
 from tasks.problem import Problem
 from tasks.settings import PYTHON_ESCAPES
 from tasks.storage.address import Credentials
@@ -60,23 +61,40 @@ class WeekReader:
     def jobs(self, credentials: Callable[[], Credentials | None]) -> Iterator[HourJob]:
         """A job for each hour that has lines, or snapshots to compare; then the end of the file."""
         stream = _Stream(self._archive, self._file, self._checksum)
+        is_joined = self.manifest.output.layout == manifests.SEGMENTS
+        if is_joined and stream.take(len(HEADER)) != HEADER:
+            self._faults.append("the file does not begin with the gzip header of a week file")
         for hour in self.manifest.hours:
-            member = stream.take(hour.bytes)
+            data = stream.take(hour.bytes)
             readable = None if self._readable is None else self._readable.get(hour.hour, [])
-            job = job_of(self.manifest, hour, member, readable, self.compared)
+            job = job_of(self.manifest, hour, data, readable, self.compared)
             if job.compared:
                 job = replace(job, credentials=credentials())
-            if member or job.compared:
+            if data or job.compared:
                 yield job
-            if len(member) < hour.bytes:
+            if len(data) < hour.bytes:
                 self._faults.append(f"the file ends in the hour {hour.hour}")
                 return
-        if not self.manifest.output.lines:
-            empty = stream.take(self.manifest.output.bytes)
-            if fault := read_hour(empty, "", 0, self.manifest.order).fault:
-                self._faults.append(f"the file, which has no lines, {fault}")
+        if is_joined:
+            self._check_end(stream.take(END_BYTES))
+        elif not self.manifest.output.lines:
+            self._check_empty(stream.take(self.manifest.output.bytes))
         if rest := stream.rest():
             self._faults.append(f"the file goes on for {rest:,} bytes behind its last hour")
+
+    def _check_end(self, end: bytes) -> None:
+        """What stands behind the last hour, by what the manifest says of all."""
+        joined = Joined()
+        for hour in self.manifest.hours:
+            joined.add(hour.crc32 or 0, hour.uncompressed_bytes or 0)
+        if end != joined.end():
+            self._faults.append("the file does not end with the gzip trailer of its hours")
+
+    def _check_empty(self, member: bytes) -> None:
+        """The one member of a file without lines."""
+        hour = HourOfFile(hour="", snapshots=0, lines=0, offset=0, bytes=len(member))
+        if fault := read_hour(member, hour, self.manifest.order).fault:
+            self._faults.append(f"the file, which has no lines, {fault}")
 
     def take(self, hour: HourOfFile, found: HourChecked) -> None:
         """What was found in an hour; in the order of the jobs."""
@@ -162,26 +180,27 @@ class WeekReader:
     def _thoroughly_counted(self) -> Fields:
         fields: Fields = {}
         stream = _Stream(self._archive, self._file, RunningChecksum())
+        stream.take(self.manifest.hours[0].offset)
         for hour in self.manifest.hours:
-            line_fields.add(fields, fields_of_hour(stream.take(hour.bytes)))
+            line_fields.add(fields, fields_of_hour(stream.take(hour.bytes), hour))
         return fields
 
 
 def job_of(
     manifest: Manifest,
     hour: HourOfFile,
-    member: bytes,
+    data: bytes,
     readable: list[ListedSnapshot] | None,
     compared: Collection[str],
 ) -> HourJob:
     """What to do with an hour's bytes; `readable` are its snapshots, None where nobody knows."""
     if readable is None:
-        return HourJob(hour, member, manifest.order, None)
+        return HourJob(hour, data, manifest.order, None)
     times = frozenset(map(time_in_line, readable))
     chosen = {one.time for one in readable if one.stored.key in compared}
     snapshots = [one for one in readable if one.time in chosen]
     escapes = manifest.python_escapes if manifest.python_escapes in PYTHON_ESCAPES else ""
-    return HourJob(hour, member, manifest.order, times, snapshots, python_escapes=escapes)
+    return HourJob(hour, data, manifest.order, times, snapshots, python_escapes=escapes)
 
 
 def readable_by_hour(listing: Listing, manifest: Manifest) -> dict[str, list[ListedSnapshot]]:

@@ -1,12 +1,13 @@
-// Lines to one gzip member, each as what differs from the line before.
+// Lines to one segment of a deflate stream, each as what differs from the line before.
 //
 // Neighbouring lines are about the same vehicle, a minute apart: the same fields with a few other
 // digits. A general compressor finds that out by searching. This one walks through a line and the
 // one before it side by side, field by field, and searches only for what has changed, in what has
-// changed before. It writes what every gzip reader reads (RFC 1951, 1952), with Huffman codes made
-// anew for some thousand lines at a time. Any text is compressed correctly; other text than such
-// lines is not compressed well. The member's CRC is left to whoever reads the member again, which
-// has to be done before it counts; `check` tells what must come out.
+// changed before. It writes what every deflate reader reads (RFC 1951), with Huffman codes made anew
+// for some thousand lines at a time. Any text is compressed correctly; other text than such lines is
+// not compressed well. A segment begins and ends at a byte, refers to nothing before it and has no
+// last block, so that any number of them can follow each other. It has to be read again before it
+// counts; `check` tells what must come out.
 
 #include "kernel.h"
 #include <wasm_simd128.h>
@@ -17,17 +18,17 @@
 #define LONGEST_MATCH 258
 #define HASH_BITS 15
 
-enum { LITERALS = 286, DISTANCES = 30, CODE_LENGTHS = 19, END_OF_BLOCK = 256 };
-
 static const u16 LENGTH_BASE[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
                                     31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
-static const u8 LENGTH_EXTRA[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
-                                    2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
+const u8 LENGTH_EXTRA[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
+                             2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
 static const u16 DISTANCE_BASE[30] = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,
                                       33,  49,  65,  97,  129, 193,  257,  385,  513,  769,
                                       1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
-static const u8 DISTANCE_EXTRA[30] = {0, 0, 0, 0, 1, 1, 2, 2,  3,  3,  4,  4,  5,  5,  6,
-                                      6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13};
+const u8 DISTANCE_EXTRA[30] = {0, 0, 0, 0, 1, 1, 2, 2,  3,  3,  4,  4,  5,  5,  6,
+                               6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13};
+const u8 CODE_LENGTH_ORDER[CODE_LENGTHS] = {16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
+                                            11, 4,  12, 3, 13, 2, 14, 1, 15};
 static u8 length_code[LONGEST_MATCH - 2];  // of a length less 3
 
 // The text: the last of what is written already, and what is not. Positions count from the first
@@ -49,10 +50,9 @@ static u32 places[1 << HASH_BITS];
 static u32 tokens[BLOCK_TOKENS], token_count;
 static u32 literal_counts[LITERALS], distance_counts[DISTANCES];
 
-static u8 *member_begin, *out;
+static u8 *segment_begin, *out;
 static u64 bits;
 static u32 bit_count;
-static u32 size;
 static u64 check_low, check_high;
 static bool is_out_of_memory;
 
@@ -135,7 +135,7 @@ static void code_lengths(const u32 *counts, u32 symbols, u32 limit, u8 *lengths)
 }
 
 // The codes that go with the lengths, their bits in the order in which they are written.
-static void codes_of(const u8 *lengths, u32 symbols, u16 *codes) {
+void codes_of(const u8 *lengths, u32 symbols, u16 *codes) {
     u32 counts[16] = {0}, next[16] = {0};
     for (u32 symbol = 0; symbol < symbols; symbol++) counts[lengths[symbol]]++;
     counts[0] = 0;
@@ -159,9 +159,6 @@ static inline u32 distance_code(u32 less_1) {
 // Both tables of code lengths, as one list with its repetitions counted.
 static void write_code_lengths(const u8 *literal_lengths, u32 literals, const u8 *distance_lengths,
                                u32 distances) {
-    static const u8 ORDER[CODE_LENGTHS] = {16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
-                                           11, 4,  12, 3, 13, 2, 14, 1, 15};
-    enum { AGAIN = 16, SOME_ZEROS = 17, MANY_ZEROS = 18 };
     u8 all[LITERALS + DISTANCES], symbols[LITERALS + DISTANCES], extras[LITERALS + DISTANCES];
     u32 count = 0, total = literals + distances, counts[CODE_LENGTHS] = {0};
     memcpy(all, literal_lengths, literals);
@@ -193,12 +190,12 @@ static void write_code_lengths(const u8 *literal_lengths, u32 literals, const u8
     code_lengths(counts, CODE_LENGTHS, 7, lengths);
     codes_of(lengths, CODE_LENGTHS, codes);
     u32 written = CODE_LENGTHS;
-    while (written > 4 && !lengths[ORDER[written - 1]]) written--;
+    while (written > 4 && !lengths[CODE_LENGTH_ORDER[written - 1]]) written--;
     put(literals - 257, 5);
     put(distances - 1, 5);
     put(written - 4, 4);
     for (u32 i = 0; i < written; i++) {
-        put(lengths[ORDER[i]], 3);
+        put(lengths[CODE_LENGTH_ORDER[i]], 3);
         write_whole_bytes();
     }
     for (u32 i = 0; i < count; i++) {
@@ -210,7 +207,7 @@ static void write_code_lengths(const u8 *literal_lengths, u32 literals, const u8
 }
 
 // Writes the tokens, with the codes that suit them best.
-static void write_block(bool is_last) {
+static void write_block(void) {
     // A code has 15 bits at most: no token takes more than 15 + 5 + 15 + 13 of them.
     if (is_out_of_memory || !reserve(out, (u64)token_count * 6 + 1024)) {
         is_out_of_memory = true;
@@ -228,8 +225,8 @@ static void write_block(bool is_last) {
     while (!literal_lengths[literals - 1]) literals--;
     while (distances > 1 && !distance_lengths[distances - 1]) distances--;
 
-    put(is_last, 1);
-    put(2, 2);  // a block with codes of its own
+    put(0, 1);  // not the last one
+    put(2, 2);  // with codes of its own
     write_code_lengths(literal_lengths, literals, distance_lengths, distances);
     for (u32 i = 0; i < token_count; i++) {
         u32 token = tokens[i];
@@ -258,7 +255,7 @@ static void write_block(bool is_last) {
 // ---- tokens
 
 static inline void put_literal(u8 byte) {
-    if (token_count == BLOCK_TOKENS) write_block(false);
+    if (token_count == BLOCK_TOKENS) write_block();
     tokens[token_count++] = byte;
     literal_counts[byte]++;
 }
@@ -268,7 +265,7 @@ static inline void put_match(u32 length, u32 distance) {
     while (length) {
         u32 part = length < LONGEST_MATCH ? length : LONGEST_MATCH;
         if (length - part == 1 || length - part == 2) part -= 3;  // no match is shorter than 3
-        if (token_count == BLOCK_TOKENS) write_block(false);
+        if (token_count == BLOCK_TOKENS) write_block();
         tokens[token_count++] = MATCH | (part - 3) << 16 | (distance - 1);
         literal_counts[257 + length_code[part - 3]]++;
         distance_counts[code]++;
@@ -395,7 +392,7 @@ static void compare(const u8 *text, const u8 *end, const u8 *earlier, const u8 *
     }
 }
 
-// ---- the member
+// ---- the segment
 
 static void make_tables(void) {
     for (u32 code = 0; code < 29; code++)
@@ -409,7 +406,7 @@ static inline u32 sum_of(v128_t lanes) {
            wasm_u32x4_extract_lane(lanes, 2) + wasm_u32x4_extract_lane(lanes, 3);
 }
 
-// Adds text to its Adler-32 (RFC 1950), by which the reader of the member can tell what went in.
+// Adds text to its Adler-32 (RFC 1950), by which the reader of the segment can tell what went in.
 static void add_to_check(const u8 *text, u32 length) {
     const v128_t high = wasm_i16x8_make(16, 15, 14, 13, 12, 11, 10, 9);
     const v128_t low = wasm_i16x8_make(8, 7, 6, 5, 4, 3, 2, 1);
@@ -441,11 +438,10 @@ static void add_to_check(const u8 *text, u32 length) {
 
 EXPORT(check) u32 check(void) { return (u32)(check_high << 16 | check_low); }
 
-u8 *gzip_begin(u8 *free, u32 longest) {
-    static const u8 HEADER[10] = {0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 0xFF};
+u8 *deflate_begin(u8 *free, u32 longest) {
     if (!length_code[LONGEST_MATCH - 3]) make_tables();
     u64 room = (u64)WINDOW + FRESH + 2 * (u64)longest + SLACK;
-    if (!reserve(free, room + sizeof HEADER + 8)) return 0;
+    if (!reserve(free, room)) return 0;
     window = free;
     window_end = free + WINDOW + FRESH;
     window_position = done = line_begin = last_line_begin = 0;
@@ -455,14 +451,11 @@ u8 *gzip_begin(u8 *free, u32 longest) {
     memset(literal_counts, 0, sizeof literal_counts);
     memset(distance_counts, 0, sizeof distance_counts);
     token_count = 0;
-    size = 0;
     check_low = 1;
     check_high = 0;
     is_out_of_memory = false;
     bits = bit_count = 0;
-    member_begin = window + room;
-    memcpy(member_begin, HEADER, sizeof HEADER);
-    out = member_begin + sizeof HEADER;
+    segment_begin = out = window + room;
     return window;
 }
 
@@ -478,10 +471,9 @@ static u8 *slide(u8 *text_end) {
     return window + kept;
 }
 
-u8 *gzip_line(u8 *text_end) {
+u8 *deflate_line(u8 *text_end) {
     u32 end = window_position + (u32)(text_end - window);
     u32 length = end - line_begin;
-    size += length;
     const u8 *line = text_at(line_begin);
     add_to_check(line, length);
     if (has_last_line && line_begin - last_line_begin <= WINDOW)
@@ -493,15 +485,11 @@ u8 *gzip_line(u8 *text_end) {
     return is_out_of_memory ? 0 : text_end;
 }
 
-u8 *gzip_end(u8 **member) {
+u8 *deflate_end(u8 **segment) {
     close_match();
     write_new_text(line_begin);
-    write_block(true);
+    write_block();
     if (is_out_of_memory || !reserve(out, 16)) return 0;
-    if (bit_count) put(0, 8 - bit_count);
-    write_whole_bytes();
-    memset(out, 0, 4);  // the CRC, which is not known here
-    memcpy(out + 4, &size, 4);
-    *member = member_begin;
-    return out + 8;
+    *segment = segment_begin;
+    return end_segment(out, (u8)bits, bit_count);
 }
