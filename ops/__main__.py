@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ops import beginning
 from ops import place as places
 from ops.options import COMMANDS
-from tasks import forks, open_files, run_log, standard_streams
+from tasks import forks, open_files, run_log, secrets, standard_streams
 from tasks.bustimes.programs import converter
 from tasks.out_of_memory import SENTENCE, check_limit, is_out_of_memory
 from tasks.problem import Problem
@@ -391,6 +391,7 @@ def _stop_when_asked() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     standard_streams.prepare()
+    secrets.guard()
     options = _parser().parse_args(arguments)
     _stop_when_asked()
     try:

@@ -89,8 +89,8 @@ def prepare() -> Place:
         without_proxies(without_aws(os.environ))
         | {
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{local.s3_port}",
-            "AWS_ACCESS_KEY_ID": "embedded",
-            "AWS_SECRET_ACCESS_KEY": "embedded",
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_REGION": "us-east-1",
         }
     )

@@ -29,8 +29,10 @@ _SECONDS_TO_END = 10.0
 
 START = """\
 import gc, importlib, os, sys
+from tasks import secrets
 from tasks.out_of_memory import is_out_of_memory
 gc.disable()
+secrets.guard()
 try:
     for name in sys.argv[1:-1]:
         module = importlib.import_module(name)

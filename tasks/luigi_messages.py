@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable
 
+from tasks import secrets
 from tasks.out_of_memory import SENTENCE, is_out_of_memory
 from tasks.problem import Problem
 
@@ -77,7 +78,8 @@ class _SentencesOnly(logging.Filter):
 
 
 def install() -> None:
-    """Filter luigi's messages; calling it again changes nothing."""
+    """Filter luigi's messages, in a process that tells no secret; again changes nothing."""
+    secrets.guard()
     logger = logging.getLogger("luigi-interface")
     if not any(isinstance(one, _SentencesOnly) for one in logger.filters):
         logger.addFilter(_SentencesOnly())

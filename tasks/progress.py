@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import across_forks, figures, run_log
+from tasks import across_forks, figures, run_log, secrets
 from tasks.processes import is_alive
 
 if TYPE_CHECKING:
@@ -254,6 +254,7 @@ class UnitProgress:
 
 def say(sentence: str, level: int = logging.INFO) -> None:
     """One line on stderr, above the bars if there are any, and in the logs if there are any."""
+    sentence = secrets.without(sentence)
     if _on_screen is not None and in_terminal():
         _on_screen.show(sentence)
     else:

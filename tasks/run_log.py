@@ -17,6 +17,8 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
+from tasks import secrets
+
 FILE_BYTES = 16 << 20
 """A file that is as long as this is put aside."""
 FILES = 5
@@ -91,7 +93,7 @@ class _JsonLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            append(self._path, json.dumps(self._object(record), default=str))
+            append(self._path, secrets.without(json.dumps(self._object(record), default=str)))
         except Exception:  # as every handler: logging must not fail what is logged
             self.handleError(record)
 

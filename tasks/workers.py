@@ -12,14 +12,14 @@ leaves nothing running. Knows nothing of what the jobs are.
 import contextlib
 import os
 import queue
+import sys
 import threading
-import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
-from tasks import forks, open_files
+from tasks import forks, open_files, secrets
 from tasks.forks import Crew, Program
 from tasks.out_of_memory import SENTENCE, is_out_of_memory
 from tasks.problem import Problem
@@ -246,7 +246,7 @@ def _or_end(work: Callable[[], None]) -> None:
         work()
     except BaseException as error:
         if not is_out_of_memory(error):
-            traceback.print_exc()
+            print(secrets.traceback_of(error), end="", file=sys.stderr)
         os._exit(1)
 
 
@@ -257,4 +257,4 @@ def _failure(error: Exception) -> _Failure:
         return _Failure(SENTENCE, is_problem=True)
     if isinstance(error, OSError):
         return _Failure(f"{error.filename or 'the spool folder'}: {error.strerror}.", True)
-    return _Failure("".join(traceback.format_exception(error)), is_problem=False)
+    return _Failure(secrets.traceback_of(error), is_problem=False)

@@ -20,7 +20,7 @@ from hypothesis import settings
 from ops import embedded_s3
 from tasks.bustimes import archive as archive_module
 from tasks.bustimes import synthetic
-from tasks.storage import s3_clients
+from tasks.storage import s3_clients, s3_credentials
 from tasks.storage.aws_models import load_quickly
 from tasks.weeks import Week
 
@@ -85,7 +85,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOCAL_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("BUSTIMES_SPOOL", str(tmp_path / "spool"))
     monkeypatch.setenv("LUIGI_CONFIG_PATH", str(PROJECT / "luigi.cfg"))
-    monkeypatch.setattr(s3_clients, "load_quickly", _load_once)
+    monkeypatch.setattr(s3_credentials, "load_quickly", _load_once)
     forget()
 
 

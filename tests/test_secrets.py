@@ -152,8 +152,8 @@ class Answers(http.server.ThreadingHTTPServer):
 
 ASSUMED = f"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>
 <AssumedRoleUser><AssumedRoleId>A:b</AssumedRoleId><Arn>arn:aws:sts::1:assumed-role/r/b</Arn>
-</AssumedRoleUser><Credentials><AccessKeyId>{ACCESS_KEY}</AccessKeyId><SecretAccessKey>{SECRET_KEY}
-</SecretAccessKey><SessionToken>{TOKEN}</SessionToken><Expiration>2199-01-01T00:00:00Z</Expiration>
+</AssumedRoleUser><Credentials><AccessKeyId>{ACCESS_KEY}</AccessKeyId>
+<SecretAccessKey>{SECRET_KEY}</SecretAccessKey><SessionToken>{TOKEN}</SessionToken><Expiration>2199-01-01T00:00:00Z</Expiration>
 </Credentials></AssumeRoleResult></AssumeRoleResponse>"""
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from tasks import secrets
 from tasks.problem import Problem
 from tasks.storage import StoredObject
 from tasks.storage.address import BulkSource, Credentials
@@ -214,7 +215,7 @@ class Gets:
     def _log(self, get: _Get, failure: Failure, pause: float | None) -> None:
         if not _log.isEnabledFor(logging.INFO):
             return
-        why = failure.error or failure.reason
+        why = secrets.without(failure.error or failure.reason)
         then = "the last" if pause is None else f"again in {pause:.2f} s"
         told = {
             "key": self._source.prefix + get.stored.key,

@@ -30,10 +30,8 @@ from tasks.storage.s3_clients import (
     client_of_process,
     hasty_client,
     impatient_client,
-    making_clients,
-    renew_credentials,
-    session_of_process,
 )
+from tasks.storage.s3_credentials import current_credentials, making_clients, renew_credentials
 from tasks.storage.s3_errors import code_of, explained
 from tasks.storage.s3_listing import all_objects, no_listing
 from tasks.storage.s3_regions import is_sure_of
@@ -245,10 +243,9 @@ class S3Prefix:
         with explained(f"{self.url} cannot be read"):
             if expired is not None:
                 renew_credentials(expired.token or "")
-            found = session_of_process(os.getpid()).get_credentials()
-            if found is None:
+            now = current_credentials()
+            if now is None:
                 raise aws.NoCredentialsError
-            now = found.get_frozen_credentials()
         return Credentials(now.access_key or "", now.secret_key or "", now.token)
 
     def write(self, key: str, data: bytes, expected_etag: str | None = None) -> None:

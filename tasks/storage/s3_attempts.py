@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from botocore import exceptions as aws
 from botocore.awsrequest import AWSResponse
 
+from tasks import secrets
 from tasks.storage import budget, tally
 from tasks.storage.answers import Failure, Kind, refusal_of
 from tasks.storage.patience import MOMENTS_OF_CLOCK, USED_UP, Patience, tried
@@ -240,7 +241,7 @@ class Attempts:
     def _tell(self, call: Call, failure: Failure, pause: float | None) -> None:
         if not _log.isEnabledFor(logging.INFO):
             return
-        why = failure.error or failure.reason
+        why = secrets.without(failure.error or failure.reason)
         told = {
             "key": call.key,
             "operation": call.operation,
@@ -290,10 +291,18 @@ def _failure_of(error: Exception) -> Failure:
     name = next((name for kind, name in _NAMES if isinstance(error, kind)), "")
     kind = Kind.PASSING if name and _UNTRUSTED not in str(error) else Kind.REFUSED
     sentence = str(error).rstrip(" .")
+    if _cannot_be_sent(error):
+        kind, name = Kind.REFUSED, "not sent"
     if isinstance(error, aws.FlexibleChecksumError):
         sentence = "what came does not have the checksum that S3 keeps of it"
     status = 200 if isinstance(error, _NoAnswer) else 0
     return Failure(kind, name or type(error).__name__, sentence, status, error=sentence)
+
+
+def _cannot_be_sent(error: Exception) -> bool:
+    """Whether the request itself is at fault, as with a header that no line can hold."""
+    told = getattr(error, "kwargs", {}).get("error")
+    return type(error) is aws.HTTPClientError and isinstance(told, ValueError | TypeError)
 
 
 def _is_web_page(headers: Mapping[str, str]) -> bool:

@@ -6,7 +6,6 @@ a run with it, are those of luigi.cfg, but for clients whose name says otherwise
 
 import functools
 import os
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,28 +15,28 @@ import botocore.session
 from botocore import exceptions as aws
 from botocore.config import Config
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
-from botocore.credentials import Credentials
 
 from tasks.out_of_memory import is_out_of_memory
 from tasks.problem import Problem
 from tasks.settings import load
 from tasks.storage import s3_regions
-from tasks.storage.aws_models import load_quickly
 from tasks.storage.patience import Patience
 from tasks.storage.refusal import read_refusals
 from tasks.storage.s3_attempts import Attempts
+from tasks.storage.s3_credentials import (
+    check_before_signing,
+    must_be_a_name,
+    remember_profiles,
+    renew_credentials,
+    session_of_process,
+)
 from tasks.storage.s3_errors import explained
 from tasks.storage.s3_listing import list_quickly
 from tasks.storage.s3_regions import follow_regions
 from tasks.storage.s3_resolution import make_resolvable
-from tasks.storage.wire_logs import keep_credentials_out
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-making_clients: dict[int, threading.Lock] = {}
-"""By one thread at a time: a session bears no more. A fork has a lock of its own, since the thread
-that held this one is not in it."""
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _OF_ENDPOINTS = ("Invalid endpoint", "Port ", "Invalid IPv6 URL")
@@ -76,38 +75,12 @@ def forget() -> None:
     s3_regions.forget()
 
 
-def renew_credentials(expired: str) -> bool:
-    """Look credentials up afresh, as at the beginning, where those with this token have expired.
-
-    Whether there are others now. Those of a role renew themselves in time.
-    """
-    with making_clients.setdefault(os.getpid(), threading.Lock()):
-        known = session_of_process(os.getpid()).get_credentials()
-        if known is None:
-            return False
-        before = known.get_frozen_credentials()
-        if (before.token or "") != expired:
-            return True  # another thread was quicker
-        found = botocore.session.get_session().get_credentials()
-        now = found.get_frozen_credentials() if found is not None else before
-        if now == before or type(known) is not Credentials:
-            return False
-        values = {"access_key": now.access_key, "secret_key": now.secret_key, "token": now.token}
-        vars(known).update(values)  # at once: another thread may be about to sign
-        return True
-
-
-@functools.lru_cache(maxsize=1)
-def session_of_process(_pid: int) -> botocore.session.Session:
-    keep_credentials_out()
-    session = botocore.session.get_session()
-    load_quickly(session)
-    return session
-
-
 def _make_client(patience: Patience) -> "S3Client":
     with explained("S3 cannot be reached"):
+        for variable in ("AWS_DEFAULT_PROFILE", "AWS_PROFILE"):
+            must_be_a_name(variable)
         session = session_of_process(os.getpid())
+        remember_profiles(session)
         seems_aws = not any(map(os.environ.get, _ENDPOINTS))
         client = _created(session, patience, is_aws=seems_aws)
         if _is_aws(client) != seems_aws:  # a profile knows better
@@ -115,6 +88,7 @@ def _make_client(patience: Patience) -> "S3Client":
         list_quickly(client)
         read_refusals(client)
         follow_regions(client)
+        check_before_signing(client)
         make_resolvable(client)
         _attempts[client] = Attempts(patience, renew_credentials)
         _attempts[client].attach(client)
@@ -151,9 +125,10 @@ def _created(session: botocore.session.Session, patience: Patience, is_aws: bool
 
 def _unusable(session: botocore.session.Session, error: Exception) -> Problem:
     """What to say of a setting that boto3 cannot use; boto3 itself rarely says which."""
-    if any(word in str(error) for word in _OF_ENDPOINTS):
+    told = "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(error))
+    if any(word in told for word in _OF_ENDPOINTS):
         return Problem(
-            f"{error}. Correct AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL): it looks like "
+            f"{told}. Correct AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL): it looks like "
             "http://127.0.0.1:5555. For AWS itself, unset it."
         )
     for name, (in_file, in_environment, *_) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
@@ -166,7 +141,7 @@ def _unusable(session: botocore.session.Session, error: Exception) -> Problem:
                 "AWS's config file."
             )
     return Problem(
-        f"boto3 cannot use an AWS setting of this machine ({type(error).__name__}: {error}). Look "
+        f"boto3 cannot use an AWS setting of this machine ({type(error).__name__}: {told}). Look "
         "through the variables that begin with AWS_, and through the files below ~/.aws."
     )
 

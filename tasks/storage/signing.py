@@ -1,14 +1,16 @@
 """AWS Signature Version 4 for GETs without a body: the headers that prove who asks.
 
-Pure but for the clock. What is the same for all requests of a second is made once in it, so that a
-signature costs two hashes. What is signed is the host and every ``x-amz-`` header, as S3 demands.
-The headers are for S3, and nobody else may see them.
+Pure but for the clock, and for `tasks.secrets`, which remembers whose requests are signed. What is
+the same for all requests of a second is made once in it, so that a signature costs two hashes. What
+is signed is the host and every ``x-amz-`` header, as S3 demands. The headers are for S3, and nobody
+else may see them.
 """
 
 import hashlib
 import hmac
 import time
 
+from tasks import secrets
 from tasks.storage.address import Credentials
 
 _NO_BODY = hashlib.sha256(b"").hexdigest()
@@ -36,6 +38,7 @@ class Signer:
         return [*self._lines, self._authorization + signature]
 
     def _prepare(self, now: int, credentials: Credentials) -> None:
+        secrets.remember(credentials.access_key, credentials.secret_key, credentials.token)
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         sent = self._headers | {"x-amz-date": moment}
         if credentials.token:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import luigi
 
-from tasks import figures, forks, processes
+from tasks import figures, forks, processes, secrets
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive, convert_week, now
 from tasks.bustimes.graph import under_way
@@ -100,8 +100,8 @@ class WeekTask(_OfArchive):
             is_too_many = isinstance(exception, TooManyRefused)
             under_way.run.standing.failed(f"{self.week}: {exception}", is_too_many)
             return str(exception)
-        under_way.run.standing.failed(f"{self.week}: {exception!r}")
-        return str(super().on_failure(exception))
+        under_way.run.standing.failed(secrets.without(f"{self.week}: {exception!r}"))
+        return secrets.without(str(super().on_failure(exception)))
 
 
 def _on_killed(task: WeekTask, why: str) -> None:
@@ -239,7 +239,7 @@ class Verify(_WeekRange, _OfArchive):
     def on_failure(self, exception: BaseException) -> str:
         if isinstance(exception, Problem):
             return str(exception)
-        return str(super().on_failure(exception))
+        return secrets.without(str(super().on_failure(exception)))
 
 
 def _replaces(archive: Archive, week: Week, refresh: bool) -> str:
