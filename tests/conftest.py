@@ -20,7 +20,7 @@ from hypothesis import settings
 from ops import embedded_s3
 from tasks.bustimes import archive as archive_module
 from tasks.bustimes import synthetic
-from tasks.storage import s3_clients, s3_credentials
+from tasks.storage import dialect, s3_clients, s3_credentials
 from tasks.storage.aws_models import load_quickly
 from tasks.weeks import Week
 
@@ -105,6 +105,7 @@ def forget() -> None:
     """Drop what this process keeps of settings and connections."""
     archive_module._open.cache_clear()
     s3_clients.forget()
+    dialect.forget()
 
 
 @pytest.fixture(scope="module")

@@ -222,8 +222,8 @@ def test_a_storm_changes_nothing(s3: ScriptedS3) -> None:
     reader = reader_of(s3, at_once=16)
     assert reader.read(s3.listed(*bodies), WHO) == list(bodies.values())
     traffic = reader.traffic()
-    assert traffic.requests == 200
-    assert traffic.attempts == 200 + sum(traffic.retries.values())
+    assert traffic.requests == 199  # there is nothing in one of them
+    assert traffic.attempts == 199 + sum(traffic.retries.values())
     # Some of half a tiny body are whole; some resets hit a connection that libcurl tried anew.
     assert injected / 2 < sum(traffic.retries.values()) <= injected
 

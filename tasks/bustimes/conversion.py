@@ -11,7 +11,7 @@ from tasks.bustimes.converter import Job, Setup
 from tasks.bustimes.hour import ConvertedHour
 from tasks.bustimes.listing import ListedSnapshot
 from tasks.bustimes.programs import converter
-from tasks.storage import budget, tally
+from tasks.storage import budget, dialect, tally
 from tasks.storage.address import Credentials
 from tasks.storage.traffic import Traffic
 from tasks.workers import FETCHES_AT_ONCE, in_order
@@ -47,4 +47,5 @@ def convert_hours(
             budget.of_run.spend(sum(traffic.retries.values()))
             if traffic.attempts:  # not a folder's
                 tally.of_process.add("GET", traffic)
+                dialect.learn(setup.source.endpoint, traffic)
             yield hour

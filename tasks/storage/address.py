@@ -207,6 +207,10 @@ class BulkSource:
     proxy: str | None = field(default=None, repr=False)  # it may hold a password
     ca_bundle: str = ""
     """The file of the authorities to trust."""
+    endpoint: str | None = None
+    """The server's, by which `tasks.storage.dialect` knows it."""
+    asks_for_checksums: bool = True
+    """Unless the server is known to refuse that."""
 
     def address_of(self, key: str) -> str:
         """The full address of an object."""

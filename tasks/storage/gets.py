@@ -20,6 +20,7 @@ from tasks.problem import Problem
 from tasks.storage import StoredObject
 from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.answers import OBJECT_COMES, Failure, Kind, damaged, failure_of, not_of_object
+from tasks.storage.dialect import CHECKSUMS_REFUSED, is_of_aws, may_be_of_a_header
 from tasks.storage.kept_checksums import Check, checks_of
 from tasks.storage.listed import CredentialsExpired, changed, gone
 from tasks.storage.patience import MOMENTS_OF_CLOCK, USED_UP, Patience, tried
@@ -44,6 +45,9 @@ class _Get:
     attempt_began: float = 0.0
     offset: int = 0
     clock_was_set: int = 0
+    asks_for_checksums: bool = True
+    refused: str = ""
+    """How such an attempt was refused last."""
 
 
 class Gets:
@@ -63,7 +67,11 @@ class Gets:
         self._check_etag = check_etag
         parts = urlsplit(source.bucket_url)
         self._origin, self._path = f"{parts.scheme}://{parts.netloc}", parts.path
-        self._signer = Signer(source.region, parts.netloc, _ASKED)
+        self._asks_for_checksums = source.asks_for_checksums
+        self._signers = {
+            asks: Signer(source.region, parts.netloc, _ASKED if asks else {})
+            for asks in (True, False)
+        }
         limits = Limits(patience.connect, patience.stall)
         self._transfers = Transfers(at_once, limits, source.proxy, source.ca_bundle)
         self._under_way = under_way or threading.Semaphore(at_once)
@@ -75,7 +83,7 @@ class Gets:
     def read(self, objects: list[StoredObject], credentials: Credentials | None) -> list[bytes]:
         """The bodies of the objects, in the same order; raises `Problem` as described above."""
         bodies = [b""] * len(objects)
-        waiting = deque(_Get(number, stored) for number, stored in enumerate(objects))
+        waiting = deque(_Get(number, one) for number, one in enumerate(objects) if one.size)
         paused: list[tuple[float, int, _Get]] = []  # a heap: when to try again
         under_way: dict[Transfer, _Get] = {}
         try:
@@ -96,7 +104,7 @@ class Gets:
                     failure = self._failure(get, transfer, body)
                     if failure is None:
                         bodies[get.number] = body
-                        self._count(get)
+                        self._succeeded(get)
                     else:
                         again_at = time.monotonic() + self._pause_after(get, failure)
                         heapq.heappush(paused, (again_at, get.number, get))
@@ -112,6 +120,8 @@ class Gets:
         A checksum is only known to be wrong when all chunks have been given away: then it ends in
         a `Problem`.
         """
+        if not stored.size:
+            return
         get = _Get(0, stored)
         checks: list[Check] | None = None
         while True:
@@ -132,7 +142,7 @@ class Gets:
             if failure is None:
                 break
             time.sleep(self._pause_after(get, failure))
-        self._count(get)
+        self._succeeded(get)
         for check in checks or []:
             if not check.is_met():
                 raise Problem(
@@ -161,10 +171,11 @@ class Gets:
         get.began = get.began or now
         size = get.stored.size
         path = self._path + quote(self._source.prefix + get.stored.key)
+        asks = get.asks_for_checksums = get.asks_for_checksums and self._asks_for_checksums
         if credentials is None:  # of a bucket that anyone may read
-            headers = [f"{name}: {value}" for name, value in _ASKED.items()]
+            headers = [f"{name}: {value}" for name, value in _ASKED.items() if asks]
         else:
-            headers = self._signer.headers(path, credentials)
+            headers = self._signers[asks].headers(path, credentials)
         headers.append(f'if-match: "{get.stored.etag}"')
         if get.offset:
             headers.append(f"range: bytes={get.offset}-")
@@ -249,6 +260,8 @@ class Gets:
                 f"{place} cannot be read: {failure.sentence}. Check AWS_ENDPOINT_URL_S3 and "
                 "AWS_CA_BUNDLE, then run it again."
             )
+        if self._has_another_way(get, failure):
+            return 0.0
         is_clock = failure.kind is Kind.CLOCK
         if failure.kind is Kind.REFUSED or (is_clock and get.clock_was_set >= MOMENTS_OF_CLOCK):
             return Problem(f"{place} cannot be read: {failure.sentence}.")
@@ -256,7 +269,8 @@ class Gets:
             return Problem(f"{place} cannot be read ({failure.reason}), {USED_UP}")
         if is_clock:
             get.clock_was_set += 1
-            self._signer.clock_offset = failure.seconds
+            for signer in self._signers.values():
+                signer.clock_offset = failure.seconds
             return 0.0
         pause = patience.pause_before_next(get.attempt, get.began, get.stored.size, failure.seconds)
         if pause is not None:
@@ -270,8 +284,25 @@ class Gets:
             "AWS_ENDPOINT_URL_S3, then run it again."
         )
 
+    def _has_another_way(self, get: _Get, failure: Failure) -> bool:
+        """Whether to ask again: as before, for what is refused once may pass; then without asking
+        for checksums, which a server other than AWS's may not know."""
+        if is_of_aws(self._source.bucket_url) or not get.asks_for_checksums:
+            return False
+        if not may_be_of_a_header(failure.status, failure.code):
+            return False
+        get.asks_for_checksums = get.refused != failure.reason
+        get.refused = failure.reason
+        return True
+
     def _place(self, get: _Get) -> str:
         return self._source.address_of(get.stored.key)
+
+    def _succeeded(self, get: _Get) -> None:
+        self._count(get)
+        if self._asks_for_checksums and not get.asks_for_checksums:
+            self._asks_for_checksums = False
+            self._retries[CHECKSUMS_REFUSED] += 1
 
     def _count_attempt(self, transfer: Transfer) -> None:
         self._attempts += 1

@@ -2,13 +2,11 @@
 
 Credentials, region and endpoint come from where every AWS tool takes them (AWS_PROFILE,
 AWS_REGION, AWS_ENDPOINT_URL_S3). Each process makes its own client, because connections do not
-survive a fork. Uploads carry a SHA-256 that S3 checks on arrival and keeps. Reading snapshots by
-the thousand is not done here but in `tasks.storage.bulk`.
+survive a fork. Writing is done in `tasks.storage.s3_writing`, and reading snapshots by the thousand
+in `tasks.storage.bulk`.
 """
 
 import contextlib
-import hashlib
-import mimetypes
 import os
 import threading
 import time
@@ -19,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from botocore import exceptions as aws
 
 from tasks.problem import Problem
-from tasks.storage import Overtaken, StoredObject, overtaken
+from tasks.storage import Overtaken, StoredObject
+from tasks.storage import dialect as dialects
 from tasks.storage.address import BulkSource, Credentials, s3_place
-from tasks.storage.checksum import PART_BYTES, base64_of, combine, parts_of
+from tasks.storage.dialect import Feature, is_unclear
 from tasks.storage.refusal import remedy
-from tasks.storage.s3_attempts import BODY_FAILS, Attempts, Call
+from tasks.storage.s3_attempts import BODY_FAILS, Attempts, Call, GivenUp
 from tasks.storage.s3_body import must_be_the_range
 from tasks.storage.s3_clients import (
     attempts_of,
@@ -32,11 +31,11 @@ from tasks.storage.s3_clients import (
     impatient_client,
 )
 from tasks.storage.s3_credentials import current_credentials, making_clients, renew_credentials
-from tasks.storage.s3_errors import code_of, explained
+from tasks.storage.s3_errors import answer_of, code_of, explained
 from tasks.storage.s3_listing import all_objects, no_listing
 from tasks.storage.s3_regions import is_sure_of
 from tasks.storage.s3_resolution import resolved
-from tasks.storage.s3_upload import UploadInParts
+from tasks.storage.s3_writing import Writer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -73,28 +72,19 @@ class S3Prefix:
     def address_of(self, key: str) -> str:
         return self._place.address_of(key)
 
+    @property
+    def dialect(self) -> dialects.Dialect:
+        """What is known of the server."""
+        return dialects.of(self.client.meta.endpoint_url)
+
     def check_readable(self) -> None:
+        client = impatient_client(os.getpid())
         with explained(f"{self.url} cannot be listed"):
-            impatient_client(os.getpid()).list_objects_v2(
-                Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1
-            )
+            self._at_least_one(client.list_objects_v2, Bucket=self.bucket, Prefix=self.prefix)
 
     def check_writable(self) -> None:
-        """Asks to complete an upload that there is not: that needs the right to write.
-
-        It leaves nothing behind, at whatever moment it is broken off.
-        """
-        client = impatient_client(os.getpid())
-        with (
-            explained(f"{self.url} cannot be written"),
-            contextlib.suppress(client.exceptions.NoSuchUpload),
-        ):
-            client.complete_multipart_upload(
-                Bucket=self.bucket,
-                Key=self.key("_probe/write"),
-                UploadId="of-no-upload",
-                MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": "none"}]},
-            )
+        with explained(f"{self.url} cannot be written"):
+            Writer(self).check()
 
     def remove_leftovers(self, prefix: str) -> None:
         """A write to S3 leaves nothing that would have a name."""
@@ -127,9 +117,12 @@ class S3Prefix:
     def top_objects(self) -> Iterator[StoredObject]:
         yield from self._list(Prefix=self.prefix, Delimiter="/")
 
-    def _list(self, **where: Any) -> Iterator[StoredObject]:
+    def _list(self, page: Callable[..., Any] | None = None, **where: Any) -> Iterator[StoredObject]:
+        """The objects of all pages, each of which is asked for with `page`."""
+        page = page or self._page
+
         def ask(token: str) -> Any:
-            return self._page(**where, **({"ContinuationToken": token} if token else {}))
+            return page(**where, **({"ContinuationToken": token} if token else {}))
 
         with explained(f"{self.url} cannot be listed"):
             yield from all_objects(ask, self.prefix, self.url)
@@ -143,10 +136,27 @@ class S3Prefix:
 
     def first_key(self, prefix: str, after: str) -> str | None:
         where = {"Prefix": self.key(prefix), "StartAfter": self.key(after)}
-        found = next(self._list(**where, MaxKeys=1), None)
+        found = next(self._list(self._first_page, **where), None)
         if found is not None and not (found.key > after and found.key.startswith(prefix)):
             raise no_listing(self.url, "the answer is to another question")
         return found.key if found else None
+
+    def _first_page(self, **where: Any) -> Any:
+        return self._at_least_one(self._page, **where)
+
+    def _at_least_one(self, ask: Callable[..., Any], **where: Any) -> Any:
+        """A page of one object, or a usual one where the server cannot list just one."""
+        if self.dialect.lacks(Feature.MAX_KEYS):
+            return ask(**where)
+        try:
+            return ask(**where, MaxKeys=1)
+        except (aws.ClientError, GivenUp) as error:
+            status, code = answer_of(error)
+            if self.dialect.is_aws or not is_unclear(status, code):
+                raise
+        page = ask(**where)
+        self.dialect.missed(Feature.MAX_KEYS, f"it answers {status} {code}".rstrip())
+        return page
 
     def find(self, key: str) -> StoredObject | None:
         with explained(f"{self.address_of(key)} cannot be looked at"):
@@ -185,6 +195,9 @@ class S3Prefix:
                 try:
                     # Always by range, for the answer to that tells how long the object is.
                     answer = self._get(key, Range=f"bytes={offset}-", **version)
+                    if not offset and answer["ContentLength"] <= 1 and self._is_empty(key):
+                        answer["Body"].close()
+                        return
                     version = {"IfMatch": answer["ETag"]}
                     for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
                         offset += len(chunk)
@@ -198,6 +211,11 @@ class S3Prefix:
                     if code_of(error) != "InvalidRange" or offset:
                         raise
                     return  # there is nothing in it
+
+    def _is_empty(self, key: str) -> bool:
+        """Whether there is nothing in an object, of which one server yet sends one byte."""
+        found = self.find(key)
+        return found is not None and found.size == 0
 
     def _whole(self, key: str, **part: Any) -> tuple[bytes, str]:
         """The bytes of one answer, never of two, so that S3's checksum holds; and the ETag."""
@@ -228,7 +246,9 @@ class S3Prefix:
         with explained(f"{self.url} cannot be read"):
             if not is_sure_of(self.bucket):
                 with contextlib.suppress(aws.ClientError):  # its region is told to everybody
-                    self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+                    self._at_least_one(
+                        self.client.list_objects_v2, Bucket=self.bucket, Prefix=self.prefix
+                    )
             way = resolved(self.client, self.bucket)
         return BulkSource(
             self.url,
@@ -237,6 +257,8 @@ class S3Prefix:
             region=way.region,
             proxy=way.proxy,
             ca_bundle=way.ca_bundle,
+            endpoint=self.client.meta.endpoint_url,
+            asks_for_checksums=not self.dialect.lacks(Feature.CHECKSUMS),
         )
 
     def credentials(self, expired: Credentials | None = None, /) -> Credentials | None:
@@ -249,14 +271,20 @@ class S3Prefix:
         return Credentials(now.access_key or "", now.secret_key or "", now.token)
 
     def write(self, key: str, data: bytes, expected_etag: str | None = None) -> None:
-        self._put(key, data, expected_etag)
+        with explained(f"{self.address_of(key)} cannot be written"):
+            Writer(self).put(key, data, expected_etag)
+
+    def write_file(self, key: str, path: Path, expected_etag: str | None = None) -> None:
+        with explained(f"{self.address_of(key)} cannot be written"):
+            Writer(self).put_file(key, path, expected_etag)
 
     def write_if(self, key: str, data: bytes, expected_etag: str) -> str | None:
         """Write as `write` does; returns the new ETag, or None if somebody else was first."""
-        try:
-            return self._put(key, data, expected_etag)
-        except Overtaken:
-            return None
+        with explained(f"{self.address_of(key)} cannot be written"):
+            try:
+                return Writer(self).put(key, data, expected_etag)
+            except Overtaken:
+                return None
 
     def read_with_etag(self, key: str) -> tuple[bytes, str] | None:
         """The bytes of a small object and their ETag; None where there is no object."""
@@ -278,85 +306,3 @@ class S3Prefix:
             for error in answer.get("Errors", []):
                 why = remedy(error.get("Code", ""), error.get("Message", ""))
                 raise Problem(f"s3://{self.bucket}/{error.get('Key')} cannot be removed: {why}.")
-
-    def _put(self, key: str, data: bytes, expected_etag: str | None) -> str:
-        with explained(f"{self.address_of(key)} cannot be written"):
-            try:
-                answer = self.client.put_object(
-                    Bucket=self.bucket,
-                    Key=self.key(key),
-                    Body=data,
-                    ContentType=mimetypes.guess_type(key)[0] or "binary/octet-stream",
-                    ChecksumSHA256=base64_of(hashlib.sha256(data).digest()),
-                    **_condition(expected_etag),
-                )
-                return answer["ETag"].strip('"')
-            except aws.ClientError as error:
-                if not _is_refused_condition(error):
-                    raise
-        # The first of two tries may have arrived although its answer did not.
-        there = self.read_with_etag(key)
-        if there is None or there[0] != data:
-            raise overtaken(self.address_of(key))
-        return there[1]
-
-    def write_file(self, key: str, path: Path, expected_etag: str | None = None) -> None:
-        """Upload, in parts where it is long, and confirm size and checksum with S3.
-
-        The upload's id is kept in a file beside `path` until the end, so that the parts of an
-        upload that was killed are given up (they cost money) by the next try.
-        """
-        size = path.stat().st_size
-        with explained(f"{self.address_of(key)} cannot be written"):
-            try:
-                if size <= PART_BYTES:
-                    data = path.read_bytes()
-                    sha256 = base64_of(hashlib.sha256(data).digest())
-                    self.client.put_object(
-                        Bucket=self.bucket,
-                        Key=self.key(key),
-                        Body=data,
-                        ChecksumSHA256=sha256,
-                        **_condition(expected_etag),
-                    )
-                else:
-                    upload = UploadInParts(self.client, self.bucket, self.key(key), path)
-                    sha256 = upload.run(_condition(expected_etag))
-            except aws.ClientError as error:
-                is_unknown = code_of(error) == "NoSuchUpload"  # completed by a try without answer?
-                if not (is_unknown or _is_refused_condition(error)):
-                    raise
-                if not self._holds(key, path):
-                    if is_unknown:
-                        raise
-                    raise overtaken(self.address_of(key)) from None
-                return
-        arrived = self.find(key)
-        kept = self.stored_sha256(key) if arrived else None
-        if arrived is None or arrived.size != size or kept not in (None, sha256):
-            raise Problem(
-                f"{self.address_of(key)} did not arrive as it was sent ({size:,} bytes). It stays "
-                f"in {path}; run it again, or make sync, to send it again."
-            )
-
-    def _holds(self, key: str, path: Path) -> bool:
-        """Whether the object is what the file is: written by another, or by a lost first try."""
-        arrived = self.find(key)
-        if arrived is None or arrived.size != path.stat().st_size:
-            return False
-        digests = [hashlib.sha256(part).digest() for part in parts_of(path)]
-        sha256 = base64_of(digests[0]) if arrived.size <= PART_BYTES else combine(digests)
-        return self.stored_sha256(key) == sha256
-
-
-def _condition(expected_etag: str | None) -> dict[str, Any]:
-    """What has S3 write only if an object is as expected."""
-    if expected_etag is None:
-        return {}
-    return {"IfMatch": f'"{expected_etag}"'} if expected_etag else {"IfNoneMatch": "*"}
-
-
-def _is_refused_condition(error: aws.ClientError) -> bool:
-    """Whether the object was not as expected, or is being written by somebody else right now."""
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status == 412 or code_of(error) in ("ConditionalRequestConflict", "NoSuchKey")

@@ -19,8 +19,9 @@ from botocore import exceptions as aws
 from botocore.awsrequest import AWSResponse
 
 from tasks import secrets
-from tasks.storage import budget, tally
+from tasks.storage import budget, dialect, tally
 from tasks.storage.answers import Failure, Kind, refusal_of
+from tasks.storage.dialect import Feature
 from tasks.storage.patience import MOMENTS_OF_CLOCK, USED_UP, Patience, tried
 from tasks.storage.s3_body import Body, Sending
 from tasks.storage.traffic import Traffic
@@ -78,7 +79,10 @@ BODY_FAILS = (aws.HTTPClientError, aws.IncompleteReadError, aws.FlexibleChecksum
 
 
 class GivenUp(aws.BotoCoreError):
-    """What was tried and tried again; its message is what is said behind the name of the thing."""
+    """What was tried and tried again; its message is what is said behind the name of the thing.
+
+    `kwargs["status"]` is that of the last answer, 0 where none came.
+    """
 
     fmt = "{sentence}"
 
@@ -100,6 +104,10 @@ class Call:
     size: int = 0
     """Of the body that is sent, in bytes."""
     clock_failures: int = 0
+    refused: str = ""
+    """How a header of it may have been refused: such as ``400 InvalidArgument``."""
+    is_without_checksums: bool = False
+    """Whether they were taken out because of that."""
 
 
 class _Here(threading.local):
@@ -119,8 +127,10 @@ class Attempts:
         self._patience = patience
         self._renew = renew
         self._here = _Here()
+        self._dialect = dialect.of(None)
 
     def attach(self, client: "S3Client") -> None:
+        self._dialect = dialect.of(client.meta.endpoint_url)
         self._endpoint: Any = client._endpoint  # type: ignore[attr-defined]  # there is no other way
         events: Any = client.meta.events  # described without what handlers return
         events.register("before-call.s3", self._begin)
@@ -140,6 +150,8 @@ class Attempts:
         query = params["query_string"]
         prefix = query.get("prefix", "") if isinstance(query, dict) else ""
         operation = _OPERATIONS.get(model.name, model.name)
+        if self._dialect.lacks(Feature.CHECKSUMS):
+            dialect.leave_out_checksums(params)
         context[_CALL] = Call(operation, path or prefix, time.monotonic())
 
     def _send(self, request: Any, event_name: str, **_: Any) -> AWSResponse:
@@ -194,15 +206,24 @@ class Attempts:
         call.attempt, call.attempt_began, call.size = attempts, now.began, now.size
         call.request_id = now.request_id
         failure = _failure(response, caught_exception)
-        pause = None if failure is None else self._pause(call, failure)
+        pause = None if failure is None else self._pause(call, failure, request_dict)
         if pause is None:
             self._count(call)
+            if call.is_without_checksums and (failure is None or failure.status in (404, 412)):
+                self._dialect.missed(Feature.CHECKSUMS, f"it answers {call.refused}")
         return pause
 
-    def _pause(self, call: Call, failure: Failure) -> float | None:
-        """How long to wait until the next attempt, None where it makes no sense, or `GivenUp`."""
+    def _pause(
+        self, call: Call, failure: Failure, request: dict[str, Any] | None = None
+    ) -> float | None:
+        """How long to wait until the next attempt, None where it makes no sense, or `GivenUp`.
+
+        `request` is what botocore sends again then; it may be changed.
+        """
         try:
             pause = self._what_then(call, failure)
+            if pause is None and request is not None and self._another_way(call, failure, request):
+                pause = 0.0
         except GivenUp:
             self._tell(call, failure, None)
             self._count(call)
@@ -228,11 +249,26 @@ class Attempts:
             return None
         patience = self._patience
         if not budget.of_run.left_of(patience.retries):
-            raise GivenUp(sentence=f"it failed ({failure.reason}), {USED_UP}")
+            raise GivenUp(sentence=f"it failed ({failure.reason}), {USED_UP}", status=0)
         pause = patience.pause_before_next(call.attempt, call.began, call.size, asked)
         if pause is None:
-            raise GivenUp(sentence=_given_up(call, failure))
+            raise GivenUp(sentence=_given_up(call, failure), status=failure.status)
         return pause
+
+    def _another_way(self, call: Call, failure: Failure, request: dict[str, Any]) -> bool:
+        """Whether to send a refused request again: first as it is, for what is refused once may
+        pass; then without checksums, if it has any, which the server may not know."""
+        if self._dialect.is_aws or call.is_without_checksums:
+            return False
+        if not dialect.may_be_of_a_header(failure.status, failure.code):
+            return False
+        if not dialect.has_checksums(request):
+            return False
+        if call.refused == failure.reason:
+            call.is_without_checksums = True
+            dialect.leave_out_checksums(request)
+        call.refused = failure.reason
+        return True
 
     def _count(self, call: Call) -> None:
         seconds = time.monotonic() - call.began
@@ -280,7 +316,7 @@ def _failure(response: tuple[Any, Any] | None, error: Exception | None) -> Failu
     if status < 300:
         return None
     told = parsed.get("Error", {})
-    code = str(told.get("Code", ""))
+    code = str(told.get("Code") or "")
     headers = {name.lower(): _text(value) for name, value in answer.headers.items()}
     code = "" if code.isdecimal() else code  # the status, as no code came
     return refusal_of(status, code, str(told.get("Message", "")), headers)

@@ -19,7 +19,7 @@ from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 from tasks.out_of_memory import is_out_of_memory
 from tasks.problem import Problem
 from tasks.settings import load
-from tasks.storage import s3_regions
+from tasks.storage import dialect, s3_regions
 from tasks.storage.patience import Patience
 from tasks.storage.refusal import read_refusals
 from tasks.storage.s3_attempts import Attempts
@@ -147,5 +147,4 @@ def _unusable(session: botocore.session.Session, error: Exception) -> Problem:
 
 
 def _is_aws(client: "S3Client") -> bool:
-    host = urlsplit(client.meta.endpoint_url).hostname or ""
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    return dialect.is_of_aws(client.meta.endpoint_url)

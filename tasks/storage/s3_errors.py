@@ -72,5 +72,15 @@ def _ended(message: object) -> str:
 
 
 def code_of(error: aws.ClientError) -> str:
-    """S3's code of an error; the status where an answer to a HEAD had none."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+    """S3's code of an error; the status where an answer, as one to a HEAD, had none."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+    return str(error.response.get("Error", {}).get("Code") or status)
+
+
+def answer_of(error: aws.ClientError | GivenUp) -> tuple[int, str]:
+    """The status and the code of a refusal; 0 where no answer came, no code where none did."""
+    if isinstance(error, GivenUp):
+        return int(error.kwargs["status"]), ""
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code = code_of(error)
+    return status, "" if code.isdecimal() else code

@@ -2,12 +2,13 @@
 
 Parts that were sent cost money until they are put together or given up. So the upload's id is kept
 in a file beside the one that is sent, and the next try gives up what was killed, or whose answer
-never came.
+never came. A server that keeps no checksums is sent none (`tasks.storage.dialect`).
 """
 
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,16 @@ from typing import TYPE_CHECKING, Any
 from botocore import exceptions as aws
 
 from tasks.storage.checksum import base64_of, combine, parts_of
+from tasks.storage.dialect import Dialect, Feature, is_unclear
+from tasks.storage.s3_attempts import GivenUp
 from tasks.storage.s3_clients import impatient_client
-from tasks.storage.s3_errors import code_of
+from tasks.storage.s3_errors import answer_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+OnCondition = Callable[[Callable[[dict[str, Any]], Any]], Any]
+"""Calls what it is given with the parameters of a condition, as often as it takes."""
 
 _UPLOAD_THREADS = 4
 
@@ -27,47 +33,65 @@ _UPLOAD_THREADS = 4
 class UploadInParts:
     """One file to one object; raises what boto3 does."""
 
-    def __init__(self, client: "S3Client", bucket: str, key: str, path: Path) -> None:
+    def __init__(
+        self, client: "S3Client", where: dict[str, str], path: Path, dialect: Dialect
+    ) -> None:
+        """`where` is the Bucket and the Key."""
         self._client = client
-        self._where: Any = {"Bucket": bucket, "Key": key}
+        self._where: Any = where
         self._path = path
+        self._dialect = dialect
         self._note = path.with_name(path.name + ".upload")
 
-    def run(self, condition: dict[str, Any]) -> str:
+    def run(self, on_condition: OnCondition) -> str:
         """Upload; returns what S3's checksum of it should be.
 
-        `condition` has S3 put the parts together only where an object is as expected.
+        `on_condition` has S3 put the parts together only where an object is as expected.
         """
+        while True:
+            lacks = self._dialect.lacks(Feature.CHECKSUMS)
+            try:
+                return self._run(on_condition, not lacks)
+            except aws.ClientError:
+                # Found out half way: an upload is with checksums from its beginning, or without.
+                if lacks or not self._dialect.lacks(Feature.CHECKSUMS):
+                    raise
+
+    def _run(self, on_condition: OnCondition, with_checksums: bool) -> str:
         note = self._note
         self._give_up_earlier()
         note.touch()  # killed from here on, there may be an upload
+        algorithm: Any = {"ChecksumAlgorithm": "SHA256"} if with_checksums else {}
         begun = self._client.create_multipart_upload(
-            **self._where, ChecksumAlgorithm="SHA256", ContentType="application/gzip"
+            **self._where, ContentType="application/gzip", **algorithm
         )
         upload_id = begun["UploadId"]
         try:
             note.write_text(upload_id)
             if begun["ResponseMetadata"].get("RetryAttempts"):  # an answer may have been lost
                 self._give_up_others(upload_id)
-            digests = self._send_parts(upload_id)
-            self._client.complete_multipart_upload(
-                **self._where,
-                UploadId=upload_id,
-                MultipartUpload={
-                    "Parts": [
-                        {"PartNumber": number, "ETag": etag, "ChecksumSHA256": base64_of(digest)}
-                        for number, etag, digest in digests
-                    ]
-                },
-                **condition,
+            sent = self._send_parts(upload_id)
+            lacks = self._dialect.lacks(Feature.CHECKSUMS)
+            parts: Any = [
+                {"PartNumber": number, "ETag": etag}
+                | ({} if lacks else {"ChecksumSHA256": base64_of(digest)})
+                for number, etag, digest in sent
+            ]
+            on_condition(
+                lambda condition: self._client.complete_multipart_upload(
+                    **self._where,
+                    UploadId=upload_id,
+                    MultipartUpload={"Parts": parts},
+                    **condition,
+                )
             )
         except BaseException:
             with contextlib.suppress(aws.BotoCoreError, aws.ClientError):
-                self._give_up(upload_id, impatient_client(os.getpid()))
+                give_up(impatient_client(os.getpid()), self._where, upload_id)
                 note.unlink(missing_ok=True)
             raise
         note.unlink(missing_ok=True)
-        return combine([digest for _, _, digest in digests])
+        return combine([digest for _, _, digest in sent])
 
     def _send_parts(self, upload_id: str) -> list[tuple[int, str, bytes]]:
         client = self._client
@@ -99,24 +123,44 @@ class UploadInParts:
         if not note.exists():
             return
         if upload_id := note.read_text():
-            self._give_up(upload_id)
+            give_up(self._client, self._where, upload_id)
         else:  # killed before anybody knew its name
             self._give_up_others()
         note.unlink(missing_ok=True)
 
-    def _give_up_others(self, upload_id: str = "") -> None:
-        """Give up all uploads of an object but one, where it may be asked which there are."""
-        try:
-            pages = self._client.get_paginator("list_multipart_uploads")
-            for page in pages.paginate(Bucket=self._where["Bucket"], Prefix=self._where["Key"]):
-                for one in page.get("Uploads", []):
-                    if one["Key"] == self._where["Key"] and one["UploadId"] != upload_id:
-                        self._give_up(one["UploadId"])
-        except aws.ClientError as error:
-            if code_of(error) != "AccessDenied":
-                raise
+    def _give_up_others(self, but: str = "") -> None:
+        give_up_all(self._client, self._where, but)
 
-    def _give_up(self, upload_id: str, client: "S3Client | None" = None) -> None:
-        client = client or self._client
-        with contextlib.suppress(client.exceptions.NoSuchUpload):
-            client.abort_multipart_upload(**self._where, UploadId=upload_id)
+
+def begin_and_give_up(client: "S3Client", where: Any) -> None:
+    """Begin an upload, which takes the right to write, and give it up; raises what boto3 does.
+
+    Those of the same key that earlier calls have left go as well.
+    """
+    begun = client.create_multipart_upload(**where)
+    with contextlib.suppress(aws.ClientError, GivenUp):  # the right to write is shown already
+        give_up_all(client, where, but=begun["UploadId"])
+        give_up(client, where, begun["UploadId"])
+
+
+def give_up_all(client: "S3Client", where: Any, but: str) -> None:
+    """Give up all uploads of an object but one, where it may be asked which there are."""
+    try:
+        pages = client.get_paginator("list_multipart_uploads")
+        for page in pages.paginate(Bucket=where["Bucket"], Prefix=where["Key"]):
+            for one in page.get("Uploads", []):
+                if one["Key"] == where["Key"] and one["UploadId"] != but:
+                    give_up(client, where, one["UploadId"])
+    except aws.ClientError as error:
+        status, code = answer_of(error)
+        if code != "AccessDenied" and not is_unclear(status, code):
+            raise
+
+
+def give_up(client: "S3Client", where: Any, upload_id: str) -> None:
+    """Give up an upload, if it is there: servers say in many ways that it is not."""
+    try:
+        client.abort_multipart_upload(**where, UploadId=upload_id)
+    except aws.ClientError as error:
+        if not is_unclear(*answer_of(error)):
+            raise

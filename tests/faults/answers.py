@@ -45,15 +45,28 @@ def closes(fault: Fault) -> bool:
 
 def error(fault: Fault, request: Request, close: bool) -> bytes:
     """What S3 answers `request` with; notes the request id in it."""
-    status, code, message = _ERRORS[fault]
     now = datetime.now(UTC) + (_SKEW if fault is Fault.CLOCK_SKEW else timedelta())
+    return refusal(*_ERRORS[fault], request, close, now, _details(fault, request, now))
+
+
+def refusal(
+    status: str,
+    code: str,
+    message: str,
+    request: Request,
+    close: bool,
+    now: datetime | None = None,
+    details: str = "",
+) -> bytes:
+    """An error with a status line's end, such as ``501 Not Implemented``."""
+    now = now or datetime.now(UTC)
     request.request_id = base64.b32encode(os.urandom(10)).decode()
     host_id = base64.b64encode(os.urandom(57)).decode()
     # While it puts parts together, S3 sends spaces, so that nobody gives up waiting.
     declared = '<?xml version="1.0" encoding="UTF-8"?>\n' + " " * 4 * (status == "200 OK")
     xml = (
         f"{declared}<Error><Code>{code}</Code><Message>{message}</Message>"
-        f"{_details(fault, request, now)}"
+        f"{details}"
         f"<RequestId>{request.request_id}</RequestId><HostId>{host_id}</HostId></Error>"
     )
     lines = [

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from urllib.parse import parse_qs
 
-from tests.faults.kinds import Fault
+from tests.faults.kinds import Fault, Lack
 from tests.faults.request import Request
 
 DEADLINE_SECONDS = 30.0
@@ -113,6 +114,7 @@ class Control:
         self._changed = threading.Condition()
         self._rules: list[Rule] = []
         self._storms: list[Storm] = []
+        self._lacks: list[Lack] = []
         self._expired: set[tuple[str, str]] = set()
         self._requests: list[Request] = []
         self._release = threading.Event()
@@ -137,6 +139,21 @@ class Control:
             self._rules.append(rule)
         return rule
 
+    def lack(
+        self,
+        named: str,
+        status: str = "",
+        code: str = "",
+        message: str = "So it is",
+        operation: str | None = None,
+        key: str = "*",
+        times: int | None = None,
+    ) -> None:
+        """From now on the server does not know something; without a status, it ignores it."""
+        answer = (status, code, message) if status else None
+        with self._changed:
+            self._lacks.append(Lack(named, answer, operation, key, times))
+
     def storm(
         self,
         seed: int,
@@ -156,6 +173,7 @@ class Control:
     def calm(self) -> None:
         """End all rules and storms, make credentials good again, and release what is held."""
         with self._changed:
+            self._lacks.clear()
             self._rules.clear()
             self._storms.clear()
             self._expired.clear()
@@ -198,6 +216,15 @@ class Control:
                 self._expired.add(request.credentials)
         return injection
 
+    def lacks(self, request: Request) -> list[Lack]:
+        """For the proxy: what in a request the server does not know."""
+        with self._changed:
+            found = [one for one in self._lacks if one.times_left != 0 and _is_in(one, request)]
+            for one in found:
+                if one.times_left is not None:
+                    one.times_left -= 1
+            return found
+
     def note(self, request: Request, injection: Injection) -> None:
         """For the proxy: it is happening now."""
         with self._changed:
@@ -220,3 +247,10 @@ class Control:
             if drawn := storm.draw(request):
                 return Injection(drawn[0], storm.seconds, drawn[1], self._release, None)
         return None
+
+
+def _is_in(lack: Lack, request: Request) -> bool:
+    if lack.operation not in (None, request.operation) or not fnmatchcase(request.key, lack.key):
+        return False
+    query = request.head.first.split(" ")[1].partition("?")[2]
+    return request.head.has(lack.named) or lack.named in parse_qs(query, keep_blank_values=True)

@@ -1,6 +1,7 @@
 """What can go wrong between a client and S3, by name, and which requests each can happen to."""
 
 import enum
+from dataclasses import dataclass
 
 
 class Fault(enum.StrEnum):
@@ -64,3 +65,20 @@ _ONLY = {
     # In a listing it could name another object that exists, which no client can find out.
     Fault.FLIPPED_BYTE: "GetObject",
 }
+
+
+@dataclass
+class Lack:
+    """What a server does not know, as some do not that speak S3.
+
+    `named` is how a header begins, in lower case, or a parameter of the query. A request that has
+    it is answered with `answer`: a status, a code and a message. Without an answer the header is
+    ignored, as if it had not come.
+    """
+
+    named: str
+    answer: tuple[str, str, str] | None
+    operation: str | None = None
+    key: str = "*"
+    times_left: int | None = None
+    """Of how many requests; None for all."""

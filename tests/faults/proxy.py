@@ -124,6 +124,11 @@ class _Conversation:
         if injection and _is_refusal(injection.fault, request):
             self._control.note(request, injection)
             return self._refuse(head, request, injection.fault)
+        for lack in [] if injection else self._control.lacks(request):
+            if lack.answer:
+                closes = bool(head.get("expect"))
+                return self._answer(head, answers.refusal(*lack.answer, request, closes))
+            head = head.changed(without=lack.named)
         if head.get("expect"):
             self._client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         body: Iterable[bytes] = self._client.body(head)
@@ -178,10 +183,15 @@ class _Conversation:
     def _refuse(self, head: Head, request: Request, fault: Fault) -> bool:
         """Answer with an error; a client that waits to be invited never sends its body."""
         closes = answers.closes(fault) or bool(head.get("expect"))
+        self._answer(head, answers.error(fault, request, closes))
+        return not closes
+
+    def _answer(self, head: Head, answer: bytes) -> bool:
+        """Answer in the server's place; whether there can be another request."""
         if not head.get("expect"):
             _drain(self._client.body(head))
-        self._client.send(answers.error(fault, request, closes))
-        return not closes
+        self._client.send(answer)
+        return not head.get("expect")
 
     def _waits_until(self, injection: Injection) -> bool:
         """Whether the client is still there when it is released."""

@@ -48,6 +48,7 @@ class Request:
     """Access key and session token, empty where there is none; None for an anonymous request."""
 
     if_match: str
+    head: Head
     fault: Fault | None = None
     request_id: str = ""
     """Of an error that the proxy answered with itself."""
@@ -70,6 +71,7 @@ class Request:
             query.get("partNumber") or query.get("start-after") or head.get("range"),
             _credentials(head, query),
             head.get("if-match"),
+            head,
         )
 
     def can_meet(self, fault: Fault) -> bool:

@@ -29,6 +29,10 @@ class Head:
         """A header by its name in lower case; empty if there is none."""
         return self._values.get(name, "")
 
+    def has(self, beginning: str) -> bool:
+        """Whether there is a header whose name begins so, in lower case."""
+        return any(name.startswith(beginning) for name in self._values)
+
     @property
     def status(self) -> int:
         """Of an answer."""
