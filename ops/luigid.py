@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from ops.service import Service, python_path
+from tasks import secrets
 
 
 def make_service(
@@ -51,6 +52,7 @@ def main() -> None:
     import luigi.cmdline
     import luigi.configuration
 
+    secrets.guard()
     config = luigi.configuration.get_config()  # type: ignore[no-untyped-call]
     if not config.has_option("task_history", "db_connection"):
         config.set("task_history", "db_connection", "sqlite:///history.db")

@@ -56,6 +56,7 @@ class AwsByName:
         denies: bool = False,
         denies_everywhere: bool = False,
         in_header: bool = True,
+        like_minio: bool = False,
     ) -> None:
         """A wrong region `denies` with 403 instead; `in_header` is the right one named."""
         self.asked: list[Asked] = []
@@ -109,7 +110,11 @@ class AwsByName:
                     more = f"<Region>{region}</Region>"
                 if denies:
                     status, code, more = 403, "AccessDenied", ""
-                xml = f"<Error><Code>{code}</Code><Message>So it is</Message>{more}</Error>"
+                message = "So it is"
+                if like_minio:
+                    status, code, more = 400, "InvalidRegion", ""
+                    message = f"Region does not match; expecting '{region}'."
+                xml = f"<Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>"
                 headers = [("x-amz-bucket-region", region)] if in_header else []
                 headers.append(("Content-Length", str(len(xml))))
                 self._send(status, _REASONS[status], headers, xml.encode())

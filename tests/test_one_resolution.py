@@ -222,6 +222,7 @@ FIRST_CALLS: dict[str, Callable[[S3Prefix], object]] = {
 TELLS = {
     "as AWS does": {},
     "in the document only": {"in_header": False},
+    "in MinIO's sentence": {"in_header": False, "like_minio": True},
     "with a denial": {"denies": True},
 }
 

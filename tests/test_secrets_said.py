@@ -136,6 +136,19 @@ def test_credentials_that_are_no_json_are_no_wrong_endpoint(
     forget()
 
 
+def test_a_file_of_windows_is_read_as_any_other(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    keys = {name.lower(): value for name, value in KEYS.items()}
+    lines = ["[default]", *(f"{name} = {value}" for name, value in keys.items()), ""]
+    Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"]).write_bytes("\r\n".join(lines).encode())
+    forget()
+    open_root(bucket).check_readable()
+    forget()
+
+
 @pytest.mark.parametrize("variable", ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"])
 def test_a_profile_of_windows_is_told_too(
     bucket: str, monkeypatch: pytest.MonkeyPatch, variable: str

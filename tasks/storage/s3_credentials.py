@@ -50,6 +50,8 @@ _FAULTS = {
     "\t": "a tab",
 }
 
+_fit: ReadOnlyCredentials | None = None
+
 
 @functools.lru_cache(maxsize=1)
 def session_of_process(_pid: int) -> botocore.session.Session:
@@ -90,8 +92,11 @@ def current_credentials() -> ReadOnlyCredentials | None:
             f"AWS's credentials cannot be read where they come from ({type(error).__name__}): look "
             "at credential_process in ~/.aws/config, or log in again."
         ) from None
-    secrets.remember(now.access_key, now.secret_key, now.token)
-    _must_be_fit(now, found.method)
+    global _fit
+    if now != _fit:  # as nearly always: each request asks
+        secrets.remember(now.access_key, now.secret_key, now.token)
+        _must_be_fit(now, found.method)
+        _fit = now
     return now
 
 

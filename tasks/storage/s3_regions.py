@@ -7,6 +7,7 @@ region than the bucket's counts as such a refusal too, for the right one may say
 Each bucket has a region of its own, so source and destination may lie in two.
 """
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import InvalidRegionError
@@ -14,6 +15,9 @@ from botocore.utils import validate_region_name
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+_EXPECTED = re.compile(r"expecting '([\w-]+)'")
+_MAY_BE_THE_WRONG_REGION = (301, 302, 307, 400, 403)
 
 _named: dict[str, str] = {}
 _answered: set[str] = set()
@@ -54,14 +58,21 @@ def _learn(
         _answered.add(bucket)  # whatever region it names: servers that are not AWS name any
         return
     error, metadata = parsed.get("Error", {}), parsed.get("ResponseMetadata", {})
-    region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or error.get("Region")
-    asked = context.get("signing", {}).get("region")
-    if not region or region == asked:
+    region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or _told_by(error)
+    if not region or region == context.get("signing", {}).get("region"):
         return
     try:
         validate_region_name(region)
     except InvalidRegionError:
         return
     _named[bucket] = region
-    if http.status_code == 403:
-        error["Code"] = "PermanentRedirect"  # which botocore follows, once
+    if http.status_code in _MAY_BE_THE_WRONG_REGION:  # which botocore follows, once
+        error["Code"], error["Region"] = "PermanentRedirect", region
+
+
+def _told_by(error: dict[str, Any]) -> str:
+    """The region of an error document; MinIO names it in its sentence, with a code of its own."""
+    if error.get("Code") not in ("AuthorizationHeaderMalformed", "InvalidRegion"):
+        return ""
+    expected = _EXPECTED.search(str(error.get("Message", "")))
+    return str(error.get("Region", "")) or (expected[1] if expected else "")
