@@ -7,15 +7,11 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import pandas
-import polars
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +30,6 @@ from tasks.settings import load
 from tasks.storage import open_root
 from tasks.weeks import Week
 from tests.archives import archive_in
-from tests.conftest import PROJECT
 
 WEEK = Week(2021, 45)
 
@@ -230,27 +225,6 @@ def test_the_crc_of_texts_one_after_the_other_comes_from_theirs(texts: list[byte
     assert whole == zlib.crc32(b"".join(texts))
 
 
-def test_every_reader_counts_the_same_lines(raw_week: Path, tmp_path: Path) -> None:
-    archive = convert(str(raw_week), str(tmp_path / "out"))
-    file = tmp_path / "out" / manifests.file_of(WEEK)
-    lines = manifest_of(archive).output.lines
-    assert lines > 1000
-    zcat = subprocess.run(["zcat", file], capture_output=True, check=True).stdout
-    assert zcat.count(b"\n") == lines
-    with gzip.open(file, "rt", encoding="utf-8") as text:
-        assert sum(1 for _ in text) == lines
-    query = (
-        f"select count(*), count(vehicleID), min(snapshot_time)::varchar from read_json('{file}')"
-    )
-    count, vehicles, first = duckdb.sql(query).fetchall()[0]
-    assert (count, vehicles) == (lines, lines)
-    assert str(first).startswith("2021-11-0")
-    schema = {"vehicleID": polars.Int64, "snapshot_time": polars.String, "delay": polars.Int64}
-    assert polars.read_ndjson(file, schema=schema).height == lines
-    frame = pandas.read_json(file, lines=True, dtype={"tripID": str})
-    assert len(frame) == lines
-
-
 @pytest.mark.parametrize("level", [1, 12])
 def test_the_level_changes_the_size_and_nothing_else(
     raw_week: Path, tmp_path: Path, level: int
@@ -266,24 +240,6 @@ def test_a_manifest_is_read_back_as_it_was_written(raw_week: Path, tmp_path: Pat
     manifest = manifest_of(archive)
     assert manifests.from_bytes(manifest.to_bytes(), "it") == manifest
     assert manifest.to_bytes() == archive.manifest_bytes(WEEK)
-
-
-def test_the_readmes_examples_read_a_week_file(
-    raw_week: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive = convert(str(raw_week), str(tmp_path / "out"))
-    lines = manifest_of(archive).output.lines
-    monkeypatch.chdir(tmp_path / "out")
-    readme = (PROJECT / "README.md").read_text()
-    by_line, by_frame = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(by_line + "        found.append(record)\n", names | {"found": (found := [])})
-    assert len(found) == lines
-    exec(by_frame, names)
-    assert names["frame"].height == lines
-    [query] = re.findall(r"```sql\n(.*?);\n```", readme, re.DOTALL)
-    routes = {record["routeNumber"] for record in found}
-    assert len(duckdb.sql(query).fetchall()) == len(routes)
 
 
 def _finished_in_the_spool(raw: Path, out: Path) -> Archive:
