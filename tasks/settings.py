@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from tasks.problem import Problem
 from tasks.storage.address import folder_of
 from tasks.storage.patience import Patience
+from tasks.storage.s3_parameters import Parameters
 
 PROJECT = Path(__file__).resolve().parent.parent
 _Section = TypeVar("_Section", "Settings", "LocalSettings", "Ec2Settings", "NotifySettings")
@@ -46,6 +47,19 @@ class Settings:
     stall_seconds: float
     request_seconds: float
     retry_budget: int
+    request_payer: str
+    server_side_encryption: str
+    kms_key_id: str
+
+    @property
+    def s3_parameters(self) -> Parameters:
+        """What they make of who pays and how S3 encrypts; raises `Problem` where they differ."""
+        if self.kms_key_id and not self.server_side_encryption.startswith("aws:kms"):
+            raise Problem(
+                "kms_key_id is set, and server_side_encryption is not aws:kms or aws:kms:dsse: set "
+                "that as well, or no key."
+            )
+        return Parameters(self.request_payer, self.server_side_encryption, self.kms_key_id)
 
     @property
     def patience(self) -> Patience:
@@ -333,13 +347,33 @@ def _topic(text: str, where: str) -> str:
     return text
 
 
-_MAY_BE_EMPTY = {"python_escapes", "webhook", "sns_topic", "not_ours"}
+_MAY_BE_EMPTY = {
+    *("python_escapes", "not_ours", "request_payer", "server_side_encryption", "kms_key_id"),
+    *("webhook", "sns_topic"),
+}
 _PLACES = {"source", "destination"}
 """In whose names a space means itself, too."""
 
 
 def _patterns(text: str, _where: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _one_of(*values: str) -> Callable[[str, str], str]:
+    def read(text: str, where: str) -> str:
+        if text and text not in values:
+            raise Problem(f"{where} is {text!r}: give {' or '.join(values)}, or nothing.")
+        return text
+
+    return read
+
+
+def _kms_key(text: str, where: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9:/_-]*", text):
+        raise Problem(
+            f"{where} is {text!r}: give the ARN of a KMS key, its ID or its alias, or nothing."
+        )
+    return text
 
 
 def _text(text: str, _where: str) -> str:
@@ -368,6 +402,9 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "connect_seconds": _seconds,
     "stall_seconds": _seconds,
     "request_seconds": _seconds,
+    "request_payer": _one_of("requester"),
+    "server_side_encryption": _one_of("AES256", "aws:kms", "aws:kms:dsse"),
+    "kms_key_id": _kms_key,
     "retry_budget": _whole_number(0, 1_000_000_000),
     "state": _folder,
     "s3_port": _whole_number(1, 65535),

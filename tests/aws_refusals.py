@@ -9,9 +9,11 @@ import http.client
 import re
 import threading
 from collections import Counter
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import urlsplit
+from xml.sax.saxutils import escape
 
 LIST, GET, HEAD, PUT, OTHER = "list", "get", "head", "put", "other"
 WRITES = (PUT, OTHER)
@@ -75,7 +77,10 @@ class RefusingS3:
         kinds: tuple[str, ...] = EVERYTHING,
         real: str = "",
         region: str = "",
+        message: str = "",
+        allows: Callable[[str, str, Mapping[str, str]], bool] = lambda *_: False,
     ) -> None:
+        """`allows` gets method, path and headers of a request that would be refused."""
         self.refused: Counter[str] = Counter()
         stand_in = self
 
@@ -87,7 +92,8 @@ class RefusingS3:
                 kind = _kind(self.command, self.path)
                 signed_for = _SIGNED_FOR.search(self.headers.get("Authorization", ""))
                 at_home = bool(region and signed_for and signed_for[1] == region)
-                if kind in kinds and not at_home:
+                may_pass = at_home or allows(self.command, self.path, self.headers)
+                if kind in kinds and not may_pass:
                     stand_in.refused[kind] += 1
                     self._refuse()
                 else:
@@ -96,10 +102,11 @@ class RefusingS3:
             do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
 
             def _refuse(self) -> None:
-                status, message, more = REFUSALS[code]
+                status, usual, more = REFUSALS[code]
+                said = escape(message or usual, {'"': "&quot;"})
                 xml = (
                     '<?xml version="1.0" encoding="UTF-8"?>\n'
-                    f"<Error><Code>{code}</Code><Message>{message}</Message>{more}"
+                    f"<Error><Code>{code}</Code><Message>{said}</Message>{more}"
                     "<RequestId>4442587FB7D0A2F9</RequestId><HostId>aG9zdA==</HostId></Error>"
                 ).encode()
                 headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(xml)))]

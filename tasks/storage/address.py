@@ -8,6 +8,7 @@ refused with the one to write, and never taken for the name of a folder. Kept ap
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
@@ -211,6 +212,8 @@ class BulkSource:
     """The server's, by which `tasks.storage.dialect` knows it."""
     asks_for_checksums: bool = True
     """Unless the server is known to refuse that."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """More ``x-amz-`` headers of every GET, by their names in lower case."""
 
     def address_of(self, key: str) -> str:
         """The full address of an object."""

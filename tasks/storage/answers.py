@@ -6,6 +6,7 @@ what a person could do about it.
 """
 
 import datetime as dt
+import html
 import re
 import time
 from collections.abc import Mapping
@@ -14,17 +15,22 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from tasks.storage import StoredObject
+from tasks.storage.encodings import SENT_OTHERWISE, is_encoded, is_recoded, plain
 from tasks.storage.refusal import remedy
 
 if TYPE_CHECKING:  # boto3's answers are read without libcurl
     from tasks.storage.transfers import Transfer
 
-OBJECT_COMES = (200, 206)
+PARTIAL = 206
+OBJECT_COMES = (200, PARTIAL)
 """The statuses of an answer that is the object, or the part of it that was asked for."""
+
+TOO_LONG = "too long"
+"""The reason of an answer that goes on behind any end that the object may have."""
 
 _CODE = re.compile(rb"<Code>(\w+)</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
-_LONGEST_ERROR_BYTES = 1 << 16
+_DETAILS = re.compile(rb"<Details>([^<]*)</Details>")
 _SKEW_SECONDS = 15 * 60  # S3 takes no request that is further off
 _PASSING_STATUS = (429, 500, 502, 503, 504)
 _PASSING_CODES = ("RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable")
@@ -45,6 +51,7 @@ class Kind(Enum):
     CLOCK = "try again, at S3's time"
     EXPIRED = "try again, with fresh credentials"
     GONE = "list again: there is no such object any more"
+    RECODED = "try again, asking for another encoding"
     CHANGED = "list again: there is another object of this name"
     REFUSED = "give up"
 
@@ -66,11 +73,20 @@ class Failure:
     request_id: str = ""
     error: str = ""
     seconds: float = 0.0
+    said: str = ""
+    """What S3 says itself."""
+
+    @property
+    def for_log(self) -> str:
+        """Why it failed, as it is logged."""
+        return self.error or ": ".join(filter(None, (self.reason, self.said)))
 
 
 def failure_of(transfer: "Transfer", stored: StoredObject, came: int) -> Failure | None:
     """What went wrong with a GET of an object, of which so many bytes have come in all."""
     if (fault := transfer.fault) is not None:
+        if fault.name == TOO_LONG:
+            return _recoded(transfer, stored, f"more than {transfer.bytes:,}", TOO_LONG)
         kind = Kind.PASSING if fault.may_pass else Kind.REFUSED
         return _of_answer(transfer, kind, fault.name, fault.message, fault.message)
     if transfer.status not in OBJECT_COMES:
@@ -78,6 +94,8 @@ def failure_of(transfer: "Transfer", stored: StoredObject, came: int) -> Failure
     if (failure := not_of_object(transfer, stored)) is not None:
         return failure
     if came != stored.size:
+        if came > stored.size or is_encoded(transfer.headers):
+            return _recoded(transfer, stored, f"{max(came, transfer.bytes):,}", "wrong length")
         sentence = f"{came:,} bytes of it came, and {stored.size:,} were listed"
         return _of_answer(transfer, Kind.PASSING, "wrong length", sentence)
     return None
@@ -96,6 +114,22 @@ def not_of_object(transfer: "Transfer", stored: StoredObject) -> Failure | None:
     return None
 
 
+def is_other_form(transfer: "Transfer", stored: StoredObject, offset: int) -> bool:
+    """Whether the head of an answer tells that its body will not be the object's bytes.
+
+    The bytes from `offset` on were asked for; all of them may come nevertheless.
+    """
+    headers = transfer.headers
+    told = headers.get("content-length", "")
+    due = stored.size - (offset if transfer.status == PARTIAL else 0)
+    return int(told) != due if told.isdecimal() else is_recoded(headers)
+
+
+def _recoded(transfer: "Transfer", stored: StoredObject, came: str, reason: str) -> Failure:
+    sentence = f"{stored.size:,} bytes were listed, and {came} came: {SENT_OTHERWISE}"
+    return _of_answer(transfer, Kind.RECODED, reason, sentence)
+
+
 def damaged(transfer: "Transfer", checksum: str) -> Failure:
     """For a body that is not what its checksum says."""
     sentence = f"what came does not have the {checksum} that S3 keeps of it"
@@ -111,8 +145,9 @@ def _of_answer(
 
 
 def _refusal(transfer: "Transfer") -> Failure:
-    document = transfer.body[:_LONGEST_ERROR_BYTES]
-    message = _first(_MESSAGE, document) or transfer.reason
+    document = plain(transfer.body, transfer.headers)
+    said = (_first(_MESSAGE, document), _first(_DETAILS, document))
+    message = " ".join(filter(None, said)) or transfer.reason
     return refusal_of(transfer.status, _first(_CODE, document), message, transfer.headers)
 
 
@@ -137,6 +172,7 @@ def refusal_of(status: int, code: str, message: str, headers: Mapping[str, str])
         code,
         headers.get("x-amz-request-id", ""),
         seconds=seconds,
+        said=" ".join(message.split()),
     )
 
 
@@ -159,7 +195,7 @@ def _is_skewed(headers: Mapping[str, str]) -> bool:
 
 def _first(pattern: re.Pattern[bytes], document: bytes) -> str:
     match = pattern.search(document)
-    return match[1].decode("utf-8", "replace") if match else ""
+    return html.unescape(match[1].decode("utf-8", "replace")) if match else ""
 
 
 def _moment(date: str) -> float | None:

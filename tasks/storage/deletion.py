@@ -17,7 +17,7 @@ from tasks.problem import Problem
 from tasks.storage.patience import Patience
 from tasks.storage.refusal import remedy
 from tasks.storage.s3 import S3Prefix
-from tasks.storage.s3_errors import explained
+from tasks.storage.s3_errors import code_of, explained, message_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
@@ -82,9 +82,10 @@ def _delete(root: S3Prefix, objects: "list[ObjectIdentifierTypeDef]") -> list[An
                 Bucket=root.bucket, Delete={"Objects": objects, "Quiet": True}
             )
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") not in _DENIED:
+            if code_of(error) not in _DENIED:
                 raise
-            raise _problem(root, {"Code": "AccessDenied", "Key": objects[0]["Key"]}) from None
+            told = {"Code": "AccessDenied", "Key": objects[0]["Key"], "Message": message_of(error)}
+            raise _problem(root, told) from None
     return list(answer.get("Errors", []))
 
 

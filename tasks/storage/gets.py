@@ -19,8 +19,17 @@ from tasks import secrets
 from tasks.problem import Problem
 from tasks.storage import StoredObject
 from tasks.storage.address import BulkSource, Credentials
-from tasks.storage.answers import OBJECT_COMES, Failure, Kind, damaged, failure_of, not_of_object
+from tasks.storage.answers import (
+    OBJECT_COMES,
+    Failure,
+    Kind,
+    damaged,
+    failure_of,
+    is_other_form,
+    not_of_object,
+)
 from tasks.storage.dialect import CHECKSUMS_REFUSED, is_of_aws, may_be_of_a_header
+from tasks.storage.encodings import GZIP, other
 from tasks.storage.kept_checksums import Check, checks_of
 from tasks.storage.listed import CredentialsExpired, changed, gone
 from tasks.storage.patience import MOMENTS_OF_CLOCK, USED_UP, Patience, tried
@@ -30,6 +39,7 @@ from tasks.storage.transfers import Limits, Transfer, Transfers
 
 _log = logging.getLogger("tasks.storage")
 _ASKED = {"x-amz-checksum-mode": "ENABLED"}
+_RECODED_AT_MOST = 2  # times that another form of it came: asked for as gzip, and as itself
 _WAIT_SECONDS = 60.0  # for no reason but that it must be some time
 _LOOK_AGAIN_SECONDS = 0.005  # whether another thread has done with one
 
@@ -48,6 +58,8 @@ class _Get:
     asks_for_checksums: bool = True
     refused: str = ""
     """How such an attempt was refused last."""
+    accept: str = GZIP
+    recoded: int = 0
 
 
 class Gets:
@@ -68,10 +80,13 @@ class Gets:
         parts = urlsplit(source.bucket_url)
         self._origin, self._path = f"{parts.scheme}://{parts.netloc}", parts.path
         self._asks_for_checksums = source.asks_for_checksums
-        self._signers = {
-            asks: Signer(source.region, parts.netloc, _ASKED if asks else {})
-            for asks in (True, False)
+        self._asked = {
+            asks: {**(_ASKED if asks else {}), **source.headers} for asks in (True, False)
         }
+        self._signers = {
+            asks: Signer(source.region, parts.netloc, asked) for asks, asked in self._asked.items()
+        }
+        self._accept = GZIP
         limits = Limits(patience.connect, patience.stall)
         self._transfers = Transfers(at_once, limits, source.proxy, source.ca_bundle)
         self._under_way = under_way or threading.Semaphore(at_once)
@@ -128,7 +143,7 @@ class Gets:
             self._under_way.acquire()
             transfer = self._start(get, credentials, False)
             known = get.offset
-            for part in self._parts(transfer, stored):
+            for part in self._parts(transfer, stored, get.offset):
                 if known and transfer.status == 200:  # all of it, where the rest was asked for
                     part, known = part[known:], max(0, known - len(part))
                 get.offset += len(part)
@@ -173,16 +188,19 @@ class Gets:
         path = self._path + quote(self._source.prefix + get.stored.key)
         asks = get.asks_for_checksums = get.asks_for_checksums and self._asks_for_checksums
         if credentials is None:  # of a bucket that anyone may read
-            headers = [f"{name}: {value}" for name, value in _ASKED.items() if asks]
+            headers = [f"{name}: {value}" for name, value in self._asked[asks].items()]
         else:
             headers = self._signers[asks].headers(path, credentials)
         headers.append(f'if-match: "{get.stored.etag}"')
+        if not get.recoded:
+            get.accept = self._accept
+        headers.append(f"accept-encoding: {get.accept}")  # not signed: some servers change it
         if get.offset:
             headers.append(f"range: bytes={get.offset}-")
         seconds = self._patience.seconds_of_attempt(get.began, size)
         return self._transfers.start(self._origin + path, headers, seconds, size, whole)
 
-    def _parts(self, transfer: Transfer, stored: StoredObject) -> Iterator[bytes]:
+    def _parts(self, transfer: Transfer, stored: StoredObject, offset: int) -> Iterator[bytes]:
         """The body as it comes; nothing of what tells an error, or is no part of the object."""
         try:
             ended = is_of_object = False
@@ -190,7 +208,7 @@ class Gets:
                 ended = bool(self._transfers.wait(_WAIT_SECONDS))
                 if transfer.status not in OBJECT_COMES or not (part := transfer.take()):
                     continue
-                is_of_object = is_of_object or not_of_object(transfer, stored) is None
+                is_of_object = is_of_object or _is_as_stored(transfer, stored, offset)
                 if is_of_object:
                     yield part
         finally:
@@ -226,7 +244,7 @@ class Gets:
     def _log(self, get: _Get, failure: Failure, pause: float | None) -> None:
         if not _log.isEnabledFor(logging.INFO):
             return
-        why = secrets.without(failure.error or failure.reason)
+        why = secrets.without(failure.for_log)
         then = "the last" if pause is None else f"again in {pause:.2f} s"
         told = {
             "key": self._source.prefix + get.stored.key,
@@ -253,6 +271,13 @@ class Gets:
             return gone(place)
         if failure.kind is Kind.CHANGED:
             return changed(place)
+        if failure.kind is Kind.RECODED:
+            get.recoded += 1
+            asked, get.accept = get.accept, other(get.accept)
+            if self._accept == asked:
+                self._accept = get.accept  # for all that are asked for from now on
+            if get.recoded > _RECODED_AT_MOST:
+                return Problem(f"{place} cannot be read: {failure.sentence}.")
         if failure.kind is Kind.EXPIRED:
             return CredentialsExpired(f"{place} cannot be read: {failure.sentence}.")
         if failure.kind is Kind.REFUSED and failure.error:
@@ -277,7 +302,7 @@ class Gets:
             return pause
         last = "" if failure.status < 400 else f"; the last answer was {failure.reason}"
         times = f"(after {tried(get.attempt, get.began)}{last})"
-        if failure.code or failure.status >= 400:
+        if failure.code or failure.status >= 400 or failure.kind is Kind.RECODED:
             return Problem(f"{place} cannot be read: {failure.sentence} {times}.")
         return Problem(
             f"{place} cannot be read: {failure.sentence} {times}. Check the network and "
@@ -311,3 +336,8 @@ class Gets:
     def _count(self, get: _Get) -> None:
         self._requests += 1
         self._seconds += time.monotonic() - get.began
+
+
+def _is_as_stored(transfer: Transfer, stored: StoredObject, offset: int) -> bool:
+    """Whether a body that begins is the object's, from its beginning or from `offset` on."""
+    return not_of_object(transfer, stored) is None and not is_other_form(transfer, stored, offset)

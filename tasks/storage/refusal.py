@@ -15,9 +15,8 @@ _REMEDIES = {
     "NoSuchKey": "the object is gone, or was never there; run it again to list afresh",
     "404": "there is nothing of that name; correct the address, or AWS_ENDPOINT_URL_S3 if it is "
     "set",
-    "AccessDenied": "access is denied; this needs s3:ListBucket and s3:GetObject on the source, "
-    "those and s3:PutObject on the destination, and the right AWS_PROFILE",
-    "403": "access is denied; check AWS_PROFILE and the bucket's policy",
+    "403": "access is denied; check AWS_PROFILE, the bucket's policy, and that of the key if the "
+    "object is encrypted with one of KMS; where the requester pays, set REQUEST_PAYER=requester",
     "PermanentRedirect": _OTHER_REGION,
     "301": _OTHER_REGION,
     "AuthorizationHeaderMalformed": _OTHER_REGION,
@@ -37,8 +36,13 @@ _REMEDIES = {
 }
 
 
+_LONGEST_SAID = 600
+
+
 def remedy(code: str, message: str) -> str:
     """What to do about an error code; `message` is what S3 says itself."""
+    if code == "AccessDenied":
+        return _access_is_denied(message)
     if code in _REMEDIES:
         return _REMEDIES[code]
     if code.startswith("5") or code in ("InternalError", "ServiceUnavailable"):
@@ -47,6 +51,30 @@ def remedy(code: str, message: str) -> str:
             "later, and see that AWS_ENDPOINT_URL_S3, if it is set, names an S3 server"
         )
     return f"S3 answers {code} ({message}); mend that and run it again"
+
+
+def _access_is_denied(message: str) -> str:
+    said = "".join(one if one.isprintable() else " " for one in message)
+    said = " ".join(said.split()).rstrip(".")[:_LONGEST_SAID]
+    is_bare = said.replace(" ", "").lower() in ("", "accessdenied", "forbidden")
+    sentences = [
+        "access is denied; this needs s3:ListBucket and s3:GetObject on the source, those and "
+        "s3:PutObject on the destination, and the right AWS_PROFILE; where the requester pays, "
+        "REQUEST_PAYER=requester as well"
+    ]
+    if not is_bare:
+        sentences.append(f"S3 says: {said}")
+    if "kms:" in said.lower():
+        sentences.append(
+            "The policy of the KMS key must allow kms:Decrypt to whoever reads, and "
+            "kms:GenerateDataKey as well to whoever writes"
+        )
+    if "explicit deny" in said.lower():
+        sentences.append(
+            "What one policy denies explicitly no other can allow: it may ask for another network, "
+            "or for SERVER_SIDE_ENCRYPTION= of what is written"
+        )
+    return ". ".join(sentences)
 
 
 def read_refusals(client: "S3Client") -> None:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from botocore import exceptions as aws
 
 from tasks.problem import Problem
+from tasks.settings import load
 from tasks.storage import Overtaken, StoredObject
 from tasks.storage import dialect as dialects
 from tasks.storage.address import BulkSource, Credentials, s3_place
 from tasks.storage.dialect import Feature, is_unclear
+from tasks.storage.encodings import GZIP, IDENTITY, SENT_OTHERWISE, is_recoded
 from tasks.storage.refusal import remedy
 from tasks.storage.s3_attempts import BODY_FAILS, Attempts, Call, GivenUp
 from tasks.storage.s3_body import must_be_the_range
@@ -161,7 +163,7 @@ class S3Prefix:
     def find(self, key: str) -> StoredObject | None:
         with explained(f"{self.address_of(key)} cannot be looked at"):
             try:
-                head = self.client.head_object(Bucket=self.bucket, Key=self.key(key))
+                head = self._head(key)
             except aws.ClientError as error:
                 if code_of(error) in ("404", "NoSuchKey", "NotFound"):
                     return None
@@ -169,12 +171,23 @@ class S3Prefix:
             etag, written = head["ETag"].strip('"'), head["LastModified"].timestamp()
             return StoredObject(key, head["ContentLength"], etag, written)
 
+    def _head(self, key: str, **more: Any) -> Any:
+        """What a HEAD tells; Google names the length as it is stored in a header of its own."""
+        for encoding in (IDENTITY, GZIP):
+            with self._attempts.accepting(encoding):
+                head = self.client.head_object(Bucket=self.bucket, Key=self.key(key), **more)
+            stored = _headers_of(head).get("x-goog-stored-content-length", "")
+            if stored.isdecimal():
+                return {**head, "ContentLength": int(stored)}
+            if "ContentLength" in head:
+                return head
+        raise GivenUp(sentence="the store does not tell how long it is.")
+
     def stored_sha256(self, key: str, /) -> str | None:
         with explained(f"{self.address_of(key)} cannot be looked at"):
-            head = self.client.head_object(
-                Bucket=self.bucket, Key=self.key(key), ChecksumMode="ENABLED"
-            )
-        return head.get("ChecksumSHA256")
+            head = self._head(key, ChecksumMode="ENABLED")
+        kept: str | None = head.get("ChecksumSHA256")
+        return kept
 
     def read(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
         if size == 0:
@@ -229,7 +242,14 @@ class S3Prefix:
 
     def _get(self, key: str, **more: Any) -> Any:
         """An object or a range of it; raises where the answer is other than the range."""
-        answer = self.client.get_object(Bucket=self.bucket, Key=self.key(key), **more)
+        for encoding in (GZIP, IDENTITY):
+            with self._attempts.accepting(encoding):
+                answer = self.client.get_object(Bucket=self.bucket, Key=self.key(key), **more)
+            if not is_recoded(_headers_of(answer)):
+                break
+            answer["Body"].close()
+        else:
+            raise GivenUp(sentence=f"{SENT_OTHERWISE}.")
         if "Range" in more:
             try:
                 must_be_the_range(answer, more["Range"])
@@ -259,6 +279,7 @@ class S3Prefix:
             ca_bundle=way.ca_bundle,
             endpoint=self.client.meta.endpoint_url,
             asks_for_checksums=not self.dialect.lacks(Feature.CHECKSUMS),
+            headers=load().s3_parameters.of_get,
         )
 
     def credentials(self, expired: Credentials | None = None, /) -> Credentials | None:
@@ -306,3 +327,9 @@ class S3Prefix:
             for error in answer.get("Errors", []):
                 why = remedy(error.get("Code", ""), error.get("Message", ""))
                 raise Problem(f"s3://{self.bucket}/{error.get('Key')} cannot be removed: {why}.")
+
+
+def _headers_of(answer: Any) -> dict[str, str]:
+    """By their names in lower case."""
+    headers: dict[str, str] = answer["ResponseMetadata"].get("HTTPHeaders", {})
+    return headers

@@ -6,11 +6,12 @@ Credentials that S3 calls expired are looked up afresh. Every attempt that fails
 of `tasks.storage.gets` are. What is given up is `GivenUp`, a sentence without its beginning.
 """
 
+import contextlib
 import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -22,6 +23,7 @@ from tasks import secrets
 from tasks.storage import budget, dialect, tally
 from tasks.storage.answers import Failure, Kind, refusal_of
 from tasks.storage.dialect import Feature
+from tasks.storage.encodings import plain
 from tasks.storage.patience import MOMENTS_OF_CLOCK, USED_UP, Patience, tried
 from tasks.storage.s3_body import Body, Sending
 from tasks.storage.traffic import Traffic
@@ -117,6 +119,7 @@ class _Here(threading.local):
     request_id = ""
     token = ""
     size = 0
+    accept = ""
 
 
 class Attempts:
@@ -136,6 +139,15 @@ class Attempts:
         events.register("before-call.s3", self._begin)
         events.register("before-send.s3", self._send)
         events.register("needs-retry.s3", self._after)
+
+    @contextlib.contextmanager
+    def accepting(self, encoding: str) -> Iterator[None]:
+        """For the calls that this thread makes inside: what to accept objects as."""
+        self._here.accept = encoding
+        try:
+            yield
+        finally:
+            self._here.accept = ""
 
     def pause_after_body(self, call: Call, error: Exception) -> float:
         """How long to wait before a body that broke off is asked for again; raises `GivenUp`."""
@@ -162,6 +174,8 @@ class Attempts:
         now.began, now.request_id = time.monotonic(), ""
         now.token = _text(request.headers.get("X-Amz-Security-Token", ""))
         now.size = sent = int(request.headers.get("Content-Length") or 0)
+        if now.accept:  # after it was signed: some servers change this header
+            request.headers["Accept-Encoding"] = now.accept
         is_streamed, request.stream_output = request.stream_output, True
         tally.of_process.add(operation, Traffic(attempts=1, bytes=sent))
         if hasattr(request.body, "read"):
@@ -185,6 +199,9 @@ class Attempts:
         whole = AWSResponse(answer.url, answer.status_code, answer.headers, body)
         if not is_streamed or answer.status_code >= 300:
             document = whole.content
+            if answer.status_code >= 300:
+                headers = {name.lower(): _text(value) for name, value in answer.headers.items()}
+                document = whole._content = plain(document, headers)  # type: ignore[attr-defined]
             is_due = name in _ANSWERED_IN_XML and answer.status_code == 200
             if not _is_whole(document) and (is_due or document.startswith(b"<")):
                 raise _NoWholeDocument(actual_bytes=len(document), expected_bytes=0)
@@ -277,7 +294,7 @@ class Attempts:
     def _tell(self, call: Call, failure: Failure, pause: float | None) -> None:
         if not _log.isEnabledFor(logging.INFO):
             return
-        why = secrets.without(failure.error or failure.reason)
+        why = secrets.without(failure.for_log)
         told = {
             "key": call.key,
             "operation": call.operation,

@@ -32,6 +32,7 @@ from tasks.storage.s3_credentials import (
 )
 from tasks.storage.s3_errors import explained
 from tasks.storage.s3_listing import list_quickly
+from tasks.storage.s3_parameters import send_always
 from tasks.storage.s3_regions import follow_regions
 from tasks.storage.s3_resolution import make_resolvable
 
@@ -90,6 +91,7 @@ def _make_client(patience: Patience) -> "S3Client":
         follow_regions(client)
         check_before_signing(client)
         make_resolvable(client)
+        send_always(client, load().s3_parameters)
         _attempts[client] = Attempts(patience, renew_credentials)
         _attempts[client].attach(client)
         return client

@@ -1,7 +1,7 @@
 """What boto3 raises, said to a person: what cannot be done, why, and what to do about it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
@@ -26,8 +26,7 @@ def explained(what: str) -> Iterator[None]:
     except GivenUp as error:
         raise Problem(f"{what}: {error}") from None
     except aws.ClientError as error:
-        message = error.response.get("Error", {}).get("Message", "")
-        raise Problem(f"{what}: {remedy(code_of(error), message)}.") from None
+        raise Problem(f"{what}: {remedy(code_of(error), message_of(error))}.") from None
     except aws.ProfileNotFound as error:
         raise Problem(f"{what}: {error}. Correct AWS_PROFILE, or unset it.") from None
     except aws.PartialCredentialsError as error:
@@ -69,6 +68,12 @@ def explained(what: str) -> Iterator[None]:
 def _ended(message: object) -> str:
     """A message of boto3's as a sentence: they end in a full stop or not."""
     return str(message).rstrip(" .") + "."
+
+
+def message_of(error: aws.ClientError) -> str:
+    """What S3 says itself; some servers say why in a second element."""
+    told: Mapping[str, object] = error.response.get("Error", {})
+    return " ".join(str(told[name]) for name in ("Message", "Details") if told.get(name))
 
 
 def code_of(error: aws.ClientError) -> str:

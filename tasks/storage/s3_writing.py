@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from botocore import exceptions as aws
 
 from tasks.problem import Problem
+from tasks.settings import load
 from tasks.storage import overtaken
 from tasks.storage.checksum import PART_BYTES, base64_of, combine, parts_of
 from tasks.storage.dialect import Feature, is_unclear, may_be_of_a_header
@@ -46,11 +47,13 @@ class Writer:
         """Ask to complete an upload that there is not: that needs the right to write.
 
         It leaves nothing behind, at whatever moment it is broken off. Where the answer is neither
-        yes nor no, an upload is begun and given up.
+        yes nor no, an upload is begun and given up; so it is where encryption is asked for, for
+        only what begins an upload names it, and a bucket's policy or a KMS key may refuse then.
         """
         client = impatient_client(os.getpid())
         where: Any = {"Bucket": self._root.bucket, "Key": self._root.key(_PROBE)}
-        if not self._dialect.lacks(Feature.UPLOAD_OF_NONE):
+        is_encrypted = bool(load().s3_parameters.server_side_encryption)
+        if not (is_encrypted or self._dialect.lacks(Feature.UPLOAD_OF_NONE)):
             try:
                 client.complete_multipart_upload(
                     **where,
