@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from ops import beginning
 from ops import place as places
 from ops.options import COMMANDS
-from tasks import forks, open_files, run_log, secrets, standard_streams
+from tasks import advice, forks, open_files, run_log, secrets, standard_streams
 from tasks.bustimes.programs import converter
 from tasks.out_of_memory import SENTENCE, check_limit, is_out_of_memory
 from tasks.problem import Problem
-from tasks.progress import RunProgress, in_terminal, log_to, say
+from tasks.progress import RunProgress, in_terminal, log_to, say, tell
 from tasks.settings import load, load_local
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ STANDING_FILE = "progress.json"
 
 
 _LOG_LINES = 100
+_LOGGED = {"smoke", "full", "refresh", "sync", "verify", "report", "restore", "prune"}
+"""Commands that keep what they say: not those that only look at what there is."""
 
 
 def smoke(options: argparse.Namespace) -> int:
@@ -43,7 +45,7 @@ def smoke(options: argparse.Namespace) -> int:
     from ops.smoke import smoke as run_smoke
     from tasks.weeks import Week
 
-    place = _started(with_luigid=not options.local_scheduler)
+    place = _started(options, with_luigid=not options.local_scheduler)
     scheduler = None if options.local_scheduler else place.luigid.address
     run_smoke(place, Week.parse(options.weeks) if options.weeks else WEEK, scheduler)
     return 0
@@ -51,8 +53,7 @@ def smoke(options: argparse.Namespace) -> int:
 
 def full(options: argparse.Namespace) -> int:
     own_luigid = not (options.local_scheduler or options.scheduler)
-    place = _started(with_luigid=own_luigid)
-    log_to(place.log_of("full"))
+    place = _started(options, with_luigid=own_luigid)
     forks.load(converter(load().source))  # while this process loads what it needs itself
     try:
         return _full(options, place, own_luigid)
@@ -76,7 +77,10 @@ def _full(options: argparse.Namespace, place: places.Place, own_luigid: bool) ->
         say(f"Every week and its progress: {place.page}")
     scheduler = place.luigid.address if own_luigid else options.scheduler
     if run(task, options.workers, scheduler, place.state / STANDING_FILE):
-        say("Done: every week that was asked for is there. make verify checks them.")
+        verify = advice.make("verify", WEEKS=options.weeks, FROM=options.first, TO=options.last)
+        say("Done: every week that was asked for is there.")
+        for line in advice.lines([(verify, "checks them")]):
+            say(line)
         return 0
     say("Not everything was done; what went wrong is said above. The next run goes on from here.")
     return 1
@@ -95,9 +99,10 @@ def restore(options: argparse.Namespace) -> int:
     from tasks.storage import open_root
     from tasks.weeks import Week
 
-    _started()
+    _started(options)
     if not options.week or not options.to:
-        raise Problem("Say which week, and where to: make restore WEEK=2018-W25 TO=folder.")
+        example = advice.make("restore", WEEK="2018-W25", TO="folder")
+        raise Problem(f"Say which week, and where to, as in: {example}")
     archive, week, to = Archive.open(), Week.parse(options.week), open_root(options.to)
     total = 1 if options.snapshot else snapshots_to_restore(archive, week)
     with _bar(total=total, desc="restore", unit="snapshot") as bar:
@@ -106,19 +111,19 @@ def restore(options: argparse.Namespace) -> int:
     done = f"written to {to.url}"
     if back.were_there:
         done = f"in {to.url}: {written:,} written, {back.were_there:,} were there already"
-    print(
+    tell(
         f"{week}: {figures.count(back.snapshots, 'snapshot')} with "
         f"{figures.count(back.records, 'record')}, {figures.size(back.bytes)}, {done}."
     )
     if back.refused:
-        print(f"{figures.count(back.refused, 'snapshot')} that had been refused came back as kept.")
+        tell(f"{figures.count(back.refused, 'snapshot')} that had been refused came back as kept.")
     if back.merged:
-        print(
+        tell(
             f"{figures.count(back.merged, 'snapshot')} of the same second as another one came back "
             "empty, and that one with the records of both."
         )
     if not back.knows_names:
-        print(
+        tell(
             "The week was converted before there were inventories: empty snapshots are not known, "
             "and all names begin with raw/."
         )
@@ -130,7 +135,7 @@ def prune(options: argparse.Namespace) -> int:
     from tasks.bustimes.archive import Archive
     from tasks.bustimes.prune import must_be_allowed
 
-    _started()
+    _started(options)
     archive = Archive.open()
     if options.confirm:
         must_be_allowed(archive, options.confirm)
@@ -141,10 +146,11 @@ def prune(options: argparse.Namespace) -> int:
 
     candidates = candidates_of(archive, weeks, bar)
     if options.confirm:
-        return delete(archive, options.confirm, candidates, print, bar)
+        return delete(archive, options.confirm, candidates, tell, bar)
     given = {"WEEKS": options.weeks, "FROM": options.first, "TO": options.last}
-    choice = Choice(weeks, given, options.place)
-    print("\n".join(say_what_may_go(archive, choice, candidates)))
+    choice = Choice(weeks, given)
+    for line in say_what_may_go(archive, choice, candidates):
+        tell(line)
     return 0
 
 
@@ -154,7 +160,7 @@ def plan(options: argparse.Namespace) -> int:
     from tasks.bustimes.plan import kept_rate
     from tasks.bustimes.plan import plan as make_plan
 
-    place = _started()
+    place = _started(options)
     if place.s3 is not None:
         _fill_if_empty()
     archive = Archive.open()
@@ -168,7 +174,12 @@ def plan(options: argparse.Namespace) -> int:
             bar.update,
             everything=not options.weeks,
         )
-    print("\n".join([*made.lines(), *comparison.lines(made)]))
+    given = {"WEEKS": options.weeks, "FROM": options.first, "TO": options.last}
+    following = [(advice.make("full", **given), "does it")]
+    if not made.to_do:
+        following = [(advice.make("verify", **given), "checks what is done")] if made.done else []
+    on_ec2 = comparison.lines(made) if made.is_all_s3 else ()
+    print("\n".join([*made.lines(), *on_ec2, *advice.lines(following, width=13)]))
     return 0
 
 
@@ -178,7 +189,8 @@ def status(options: argparse.Namespace) -> int:
 
     place = places.prepare()
     if place.s3 is not None and not place.s3.is_running():
-        print("Nothing runs here: make smoke or make full starts what is needed.")
+        starts = f"{advice.make('smoke')} or {advice.make('full')}"
+        print(f"Nothing runs here: {starts} starts what is needed.")
         return 0
     weeks = Archive.open().chosen_weeks(options.weeks, options.first, options.last)
     for line in lines(place, weeks):
@@ -186,21 +198,21 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
-def sync(_options: argparse.Namespace) -> int:
+def sync(options: argparse.Namespace) -> int:
     from tasks.bustimes.archive import Archive, publish_waiting
 
-    _started()
+    _started(options)
     archive = Archive.open()
     waiting = archive.spool.waiting()
     failed = 0
     for spooled in _bar(waiting, desc="upload"):
         try:
-            print(f"{spooled.week} {publish_waiting(archive, spooled)}.")
+            tell(f"{spooled.week} {publish_waiting(archive, spooled)}.")
         except Problem as problem:
-            print(problem, file=sys.stderr)
+            say(str(problem), logging.ERROR)
             failed += 1
     if not waiting:
-        print(f"Nothing waits for {archive.destination.url} in {archive.settings.spool}.")
+        tell(f"Nothing waits for {archive.destination.url} in {archive.settings.spool}.")
     return 1 if failed else 0
 
 
@@ -208,7 +220,7 @@ def verify(options: argparse.Namespace) -> int:
     from tasks.bustimes.archive import Archive
     from tasks.bustimes.verify import verify as check_all
 
-    _started()
+    _started(options)
     archive = Archive.open()
     weeks = archive.chosen_weeks(options.weeks, options.first, options.last)
     with _bar(total=len(weeks), desc="verify", unit="week") as bar:
@@ -228,7 +240,8 @@ def verify(options: argparse.Namespace) -> int:
             RunProgress,
             everything=not options.weeks,
         )
-    print("\n".join(report.lines()))
+    for line in report.lines():
+        tell(line)
     return 0 if report.is_fine else 1
 
 
@@ -236,8 +249,9 @@ def report(options: argparse.Namespace) -> int:
     from ops.report import report as write_report
     from tasks.bustimes.archive import Archive
 
-    _started()
-    print("\n".join(write_report(Archive.open(), options.to).lines()))
+    _started(options)
+    for line in write_report(Archive.open(), options.to).lines():
+        tell(line)
     return 0
 
 
@@ -254,21 +268,26 @@ def ui(options: argparse.Namespace) -> int:
 
 
 def logs(_options: argparse.Namespace) -> int:
-    log = places.prepare().log_of("full")
-    if not log.exists():
-        print("There are no logs yet: make full writes them.")
+    from ops.logs import last_run
+
+    last = last_run(places.prepare().logs)
+    if last is None:
+        starts = f"{advice.make('smoke')} or {advice.make('full')}"
+        print(f"There are no logs yet: {starts} writes some.")
         return 0
-    print(f"{log}, its last lines:")
-    print("\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:]))
+    left_out = len(last.lines) - _LOG_LINES
+    which = f"its last {_LOG_LINES} lines, of {len(last.lines):,}" if left_out > 0 else "all of it"
+    print(f"{last.title} ({which}; {last.path}):")
+    print("\n".join(last.lines[-_LOG_LINES:]))
     return 0
 
 
-def setup(_options: argparse.Namespace) -> int:
-    place = _started(with_luigid=True)
+def setup(options: argparse.Namespace) -> int:
+    place = _started(options, with_luigid=True)
     if place.s3 is not None:
         print(f"embedded S3  http://127.0.0.1:{place.s3.port}")
     print(f"luigid       {place.page}")
-    print("Ready: make smoke tries everything out, make full converts.")
+    print(f"Ready: {advice.make('smoke')} tries a week, {advice.make('full')} converts all.")
     return 0
 
 
@@ -294,7 +313,7 @@ def teardown(_options: argparse.Namespace) -> int:
         place.state.rmdir()
     if waiting:
         weeks = figures.count(len(waiting), "finished week")
-        print(f"{spool} stays, with {weeks} that make sync uploads.")
+        print(f"{spool} stays, with {weeks} that {advice.make('sync')} uploads.")
     else:
         print("Nothing runs any more, and the files of the services are gone.")
     return 0
@@ -313,13 +332,29 @@ def _add_the_current_week(options: argparse.Namespace) -> None:
             options.last = current
 
 
-def _started(with_luigid: bool = False) -> places.Place:
+def _started(options: argparse.Namespace, with_luigid: bool = False) -> places.Place:
+    """The command's place with its services, and its log."""
     from tasks.storage import tally
 
     place = places.prepare()
+    place.make_state()
+    if options.command in _LOGGED:
+        settings = load()
+        where = f"{settings.source} -> {settings.destination}"
+        log_to(place.logs / f"{options.command}.log", f"{_as_typed(options)} ({where})")
     place.start(with_luigid)
     tally.of_process.take()  # what making buckets took is none of what a run asks for
     return place
+
+
+def _as_typed(options: argparse.Namespace) -> str:
+    """The command as make got it, or would have."""
+    given = {
+        one.name: 1 if one.is_switch else getattr(options, one.attribute)
+        for one in COMMANDS[options.command].flags
+        if getattr(options, one.attribute) != one.default
+    }
+    return advice.make(options.command, **given)
 
 
 def _bar(things: Iterable[Any] | None = None, unit: str = "week", **options: Any) -> "tqdm[Any]":
@@ -402,16 +437,18 @@ def main(arguments: list[str] | None = None) -> int:
         if options.on == "ec2":
             from ops.ec2 import commands
 
+            os.environ[advice.ON] = options.on
+
             return commands.run(options)
         if options.dry_run:
             raise Problem(
-                "DRY_RUN=1 goes with ON=ec2. On this machine, make plan says what a run would do."
+                "DRY_RUN=1 goes with ON=ec2. On this machine, "
+                f"{advice.make('plan')} says what a run would do."
             )
         run_log.begin(load_local().state / "log" / f"{options.command}.jsonl")
         return _RUN[options.command](options)
     except Problem as problem:
-        print(problem, file=sys.stderr)
-        run_log.said(str(problem), logging.ERROR)
+        say(str(problem), logging.ERROR)
         return 2
     except _Stopped as stopped:
         print(

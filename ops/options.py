@@ -92,7 +92,7 @@ def _whole_number(text: str) -> int:
 
 def _seed(text: str) -> int:
     if not re.fullmatch("-?[0-9]{1,18}", text):
-        raise ValueError("give the number that make verify has printed")
+        raise ValueError("give the number that verify has printed")
     return int(text)
 
 
@@ -178,7 +178,6 @@ _SCHEDULER = Option(
     None,
     "HOST:PORT",
 )
-_PRINTED_PLACE = Option("PLACE", "what the command that is printed gets, such as ON=ec2")
 _RANGE = (_WEEKS, _FROM, _TO)
 _RUN = (_WEEKS, _FROM, _TO, _WORKERS, _CURRENT, _KEEP)
 
@@ -317,7 +316,6 @@ COMMANDS = {
             "delete raw snapshots of proven weeks: says which; CONFIRM=bucket:code does it",
             *_RANGE,
             _CONFIRM,
-            internal=(_PRINTED_PLACE,),
         ),
         _command("luigid", "the scheduler's web page: every week with its progress"),
         _command("ui", "that page, too; on EC2: forwarded to this machine"),

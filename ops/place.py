@@ -64,9 +64,10 @@ class Place:
         """Every service that the place may need."""
         return [self.luigid] if self.s3 is None else [self.s3, self.luigid]
 
-    def log_of(self, command: str) -> Path:
-        """Where a command's lines are kept."""
-        return self.state / "log" / f"{command}.log"
+    @property
+    def logs(self) -> Path:
+        """The folder where the commands' lines are kept."""
+        return self.state / "log"
 
 
 def prepare() -> Place:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from tasks import figures
+from tasks import advice, figures
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.plan import PER_GB_MONTH
 from tasks.bustimes.prune import (
@@ -21,7 +21,6 @@ from tasks.bustimes.prune import (
     must_be_of_s3,
     prune,
 )
-from tasks.make_command import make_command
 from tasks.problem import Problem
 from tasks.settings import variable_of
 from tasks.storage.deletion import keeps_versions
@@ -42,11 +41,10 @@ Bar = Callable[[int, str, str], Progress]
 
 @dataclass(frozen=True)
 class Choice:
-    """What was asked for: the weeks, as they were given to make, and how make names this place."""
+    """What was asked for: the weeks, and as they were given to make."""
 
     weeks: list[Week]
     given: dict[str, str]
-    place: str = ""
 
 
 def say_what_may_go(archive: Archive, choice: Choice, candidates: list[Candidate]) -> Iterator[str]:
@@ -69,7 +67,7 @@ def say_what_may_go(archive: Archive, choice: Choice, candidates: list[Candidate
     if not going:
         return
     yield from _about_versions(source, versions)
-    yield "Nothing was deleted. This does it, for good; make restore gives back what is deleted:"
+    yield "Nothing was deleted. This deletes it for good; restore gives back what is deleted:"
     yield f"  {_command(archive, choice, f'{source.bucket}:{code_of(archive, candidates)}')}"
 
 
@@ -86,7 +84,7 @@ def delete(
         raise Problem(
             f"CONFIRM={confirm} stands for other weeks or snapshots than these: something has "
             "changed since it was printed, or other weeks were asked for. Nothing was deleted; "
-            "make prune without CONFIRM shows what would be, and prints the command anew."
+            "this command without CONFIRM shows what would be, and prints it anew."
         )
     going = [one for one in candidates if one.may_go]
     for why, weeks in _reasons(candidates).items():
@@ -130,16 +128,17 @@ def _done(pruned: dict[Week, Pruned], source: S3Prefix, versions: bool | None) -
         yield (
             f"Deleted {figures.count(objects, 'raw snapshot')}, "
             f"{figures.size(_bytes(pruned.values()))}, of {ranges(deleted)}: "
-            f"{_saves(pruned.values(), versions)}. The week files stand for them: make verify goes "
-            "on checking those, and make restore gives the snapshots back."
+            f"{_saves(pruned.values(), versions)}. The week files stand for them: verify goes "
+            "on checking those, and restore gives the snapshots back."
         )
         yield from _about_versions(source, versions)
     if gone := [week for week, one in pruned.items() if not one.objects and not one.late]:
-        yield f"Of {ranges(gone)} nothing was left to delete: another make prune has done it."
+        yield f"Of {ranges(gone)} nothing was left to delete: another prune has done it."
     for week, one in pruned.items():
         if one.late:
             count = figures.count(one.late, "raw snapshot")
-            yield f"{week}: {count} changed meanwhile and stay: make verify says what to do."
+            verify = advice.make("verify", WEEKS=week)
+            yield f"{week}: {count} changed meanwhile and stay: {verify} says what to do."
 
 
 def _runs(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
@@ -201,10 +200,7 @@ def _reasons(candidates: list[Candidate]) -> dict[str, list[Week]]:
 
 def _command(archive: Archive, choice: Choice, confirm: str) -> str:
     given = dict(choice.given)
-    for name in ("source", "destination"):
-        given[name.upper()] = os.environ.get(variable_of("bustimes", name), "")
     is_set = archive.settings.allow_prune
     if not is_set or os.environ.get(variable_of("bustimes", "allow_prune")):
         given["ALLOW_PRUNE"] = "true"
-    given["CONFIRM"] = confirm
-    return make_command(f"prune {choice.place}".rstrip(), given)
+    return advice.make("prune", **given, CONFIRM=confirm)

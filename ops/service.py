@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks import advice
 from tasks.problem import Problem
 from tasks.settings import PROJECT
 
@@ -89,7 +90,8 @@ class Service:
             if process and process.port != self.port:
                 raise Problem(
                     f"The {self.name} already runs on port {process.port}, not on {self.port}. "
-                    f"Stop it first (make teardown), or set {self.port_setting} to {process.port}."
+                    f"Stop it first ({advice.make('teardown')}), or set {self.port_setting} to "
+                    f"{process.port}."
                 )
             self._wait_until_ready(process or self._spawn())
 
@@ -168,8 +170,8 @@ class Service:
         if not answers:
             raise Problem(
                 f"The {self.name} (process {process.pid}) runs, but did not answer at "
-                f"{self.ready_url} for {_START_SECONDS:.0f} s. Stop it (make teardown) and try "
-                f"again. {self._log_tail()}"
+                f"{self.ready_url} for {_START_SECONDS:.0f} s. Stop it "
+                f"({advice.make('teardown')}) and try again. {self._log_tail()}"
             )
 
     def _end(self, process: _Process) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ops.memory import PeakMemory
 from ops.place import Place
-from tasks import figures
+from tasks import advice, figures
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes import synthetic
 from tasks.bustimes.archive import Archive
@@ -26,7 +26,7 @@ from tasks.bustimes.plan import keep_rate
 from tasks.bustimes.verify import read_through, verify
 from tasks.compression import gunzip
 from tasks.problem import Problem
-from tasks.progress import in_terminal
+from tasks.progress import in_terminal, tell
 from tasks.storage import tally
 from tasks.weeks import Week
 
@@ -51,7 +51,8 @@ class _Step:
 def smoke(place: Place, week: Week, scheduler: str | None) -> None:
     """Run the smoke test; raises `Problem` where a step does not do what it should."""
     archive = Archive.open()
-    print(f"One week, {week}, end to end: {archive.source.url} -> {archive.destination.url}\n")
+    tell(f"One week, {week}, end to end: {archive.source.url} -> {archive.destination.url}")
+    tell("")
     if place.s3 is not None:
         with _step("fill") as step:
             step.outcome = fill(archive, week)
@@ -86,9 +87,20 @@ def smoke(place: Place, week: Week, scheduler: str | None) -> None:
         )
     keep_rate(place.state, manifest.raw_bytes / max(cpu, 0.01))
     for line in _figures(archive, week, manifest, memory, cpu):
-        print(line)
+        tell(line)
+    tell("")
     if scheduler is not None:
-        print(f"\nEvery week and its progress: {place.page}")
+        tell(f"Every week and its progress: {place.page}")
+    for line in advice.lines(_next_commands(place)):
+        tell(line)
+
+
+def _next_commands(place: Place) -> list[tuple[str, str]]:
+    """What to run next: on one's own snapshots, where these were made up."""
+    if place.s3 is None:
+        return [(advice.make("plan"), "says what all weeks take")]
+    own = advice.make("plan", SOURCE="folder", DESTINATION="folder")
+    return [(own, "says what your own snapshots take; s3://bucket/prefix is a place as well")]
 
 
 def fill(archive: Archive, week: Week) -> str:
@@ -121,7 +133,7 @@ def _step(name: str) -> Iterator[_Step]:
     step = _Step(name)
     started = time.monotonic()
     yield step
-    print(f"{name:9} {time.monotonic() - started:6.1f} s   {step.outcome}", flush=True)
+    tell(f"{name:9} {time.monotonic() - started:6.1f} s   {step.outcome}")
 
 
 def _run(task: WeekTask | AllWeeks, scheduler: str | None) -> None:

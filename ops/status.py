@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from ops import memory
+from ops.logs import last_run
 from ops.place import Place
-from tasks import figures
+from tasks import advice, figures
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import weeks_with_snapshots
+from tasks.bustimes.other_names import none_found
 from tasks.weeks import Week, ranges
 
 _LAST_LINES = 5
@@ -26,7 +28,7 @@ def lines(place: Place, weeks: list[Week]) -> Iterator[str]:
     waiting = archive.spool.waiting()
     held = figures.size(sum(week.file.stat().st_size for week in waiting))
     yield "spool     " + (
-        f"{figures.count(len(waiting), 'week')} to upload, {held}: make sync"
+        f"{figures.count(len(waiting), 'week')} to upload, {held}: {advice.make('sync')}"
         if waiting
         else "nothing waits for upload"
     )
@@ -38,10 +40,11 @@ def lines(place: Place, weeks: list[Week]) -> Iterator[str]:
     for service in place.services:
         state = f"http://127.0.0.1:{service.port}" if service.is_running() else "not running"
         yield f"service   {service.name}: {state}"
-    log = place.log_of("full")
-    if log.exists():
-        yield f"log       {log}"
-        for line in log.read_text().splitlines()[-_LAST_LINES:]:
+    last = last_run(place.logs)
+    if last is not None:
+        yield f"log       {last.title}"
+        yield f"          its last lines, in {last.path}:"
+        for line in last.lines[-_LAST_LINES:]:
             yield f"          {line}"
 
 
@@ -55,10 +58,12 @@ def _weeks(archive: Archive, weeks: list[Week], running: dict[str, list[str]]) -
     share = done / (done + len(left)) if done or left else 1.0
     yield (
         f"weeks     {done:,} of {done + len(left):,} done ({share:.0%}) in "
-        f"{archive.destination.url}"
+        f"{archive.destination.url}, from {archive.source.url}"
     )
     if left:
         yield f"to do     {ranges(list(left))}"
+    if not done and not left:
+        yield f"nothing   {none_found(archive.source, weeks)}"
     for week, sentences in sorted(running.items()):
         yield f"running   {week}: {sentences[0]}"
     for sentence in sorted({one for sentences in running.values() for one in sentences[1:]}):

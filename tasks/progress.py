@@ -25,6 +25,11 @@ from tasks.processes import is_alive
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+LOG_TIME = "%Y-%m-%d %H:%M:%S"
+"""How a line of the log begins, in local time; two spaces follow."""
+HEADING = "== "
+"""What the line begins with, in the log, that says which command the next ones are of."""
+
 _SLOTS = 256
 _LINE_EVERY_SECONDS = 9.0
 _REPORT_EVERY_SECONDS = 0.5
@@ -259,17 +264,29 @@ def say(sentence: str, level: int = logging.INFO) -> None:
         _on_screen.show(sentence)
     else:
         print(sentence, file=sys.stderr, flush=True)
-    run_log.said(sentence, level)
-    if _log_path is not None:
-        run_log.append(_log_path, f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {sentence}")
+    _keep(sentence, level)
 
 
-def log_to(path: Path) -> None:
-    """Keep what is said from now on in a file as well."""
+def tell(line: str) -> None:
+    """One line of what a command found, on stdout, and in the logs if there are any."""
+    print(line, flush=True)
+    _keep(line, logging.INFO)
+
+
+def log_to(path: Path, heading: str = "") -> None:
+    """Keep what is said from now on in a file as well, below a heading that tells whose it is."""
     global _log_path
     with suppress(OSError):  # a full disk, say: no reason for the run to fail
         path.parent.mkdir(parents=True, exist_ok=True)
     _log_path = path
+    if heading:
+        _keep(f"{HEADING}{heading}", logging.INFO)
+
+
+def _keep(sentence: str, level: int) -> None:
+    run_log.said(sentence, level)
+    if _log_path is not None:
+        run_log.append(_log_path, f"{time.strftime(LOG_TIME)}  {sentence}")
 
 
 def in_terminal() -> bool:

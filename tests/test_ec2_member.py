@@ -142,7 +142,8 @@ def a_run_that_cannot_succeed_ends_as_failed_and_says_what_to_do(fleet: Fleet) -
     wait_until(lambda: fleet.webhook.told, fleet.words)
     [told] = fleet.webhook.told
     weeks = ",".join(map(str, WEEKS))
-    assert f"make full ON=ec2 WEEKS={weeks} KEEP=1 MAX_ERRORS=0" in told
+    assert "\n  make full ON=ec2 SOURCE=s3://" in told
+    assert f" WEEKS={weeks} KEEP=1 MAX_ERRORS=0\n" in told
     assert "could not be read" in told
     assert "The fleet stays" in told
     assert run.sentence.startswith("0 weeks converted")

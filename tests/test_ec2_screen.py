@@ -137,9 +137,9 @@ def test_a_run_in_the_middle() -> None:
     assert shown(view()) == (
         """\
 fleet      bustimes-conversion in us-east-1: 3 instances
-run        every finished week: running for 1:00:00, since 14:14 UTC, by ann
+run        every finished week: running for 1 h, since 14:14 UTC, by ann
 weeks      180 of 479 done (37%) in s3://bustimes-data/v2, 3 under way
-rate       101 MB/s of raw snapshots; ETA 1:38:21, at about 16:52 UTC
+rate       101 MB/s of raw snapshots; ETA 1 h 38 min, at about 16:52 UTC
 cost       $0.95 so far: $0.80 requests, $0.12 instances, $0.02 addresses, $0.01 disks. $0.13 an
            hour at typical spot prices; about $2.49 in the end
 luigid     on i-0123456789abcde00: make ui ON=ec2 shows its page
@@ -285,7 +285,7 @@ def test_when_nothing_is_left_the_last_run_and_its_cost_are_told(
         """\
 Nothing is left of bustimes-conversion in us-east-1: no stack, no instance, no code.
 weeks      479 done in s3://bustimes-data/v2
-last run   every finished week, finished 15:04 UTC: 180 weeks in 0:50:00 on 3 instances
+last run   every finished week, finished 15:04 UTC: 180 weeks in 50 min on 3 instances
 cost       $2.61 in all: $2.12 requests, $0.41 instances, $0.05 addresses, $0.03 disks
 verified   Complete and correct"""
     )

@@ -224,12 +224,14 @@ def test_from_nothing_to_a_verified_archive_and_back(
         said = fleet.done(command, "--dry-run", **two)
         assert fleet.everything() == nothing, said
     for command in ("smoke", "full", "sync", "verify"):
-        assert "make setup ON=ec2 makes one" in fleet.refused(command, **two)
-    assert "none is: make full ON=ec2" in fleet.refused("ui", **two)
+        refused = fleet.refused(command, **two)
+        assert f"make setup ON=ec2 SOURCE=s3://{fleet.bucket} " in refused
+        assert " makes one" in refused
+    assert "none is: make full ON=ec2 SOURCE=" in fleet.refused("ui", **two)
     planned = fleet.done("plan", *CHOICE, **two)
     assert "to do        6 weeks: 2021-W40 to 2021-W45" in planned
     assert "on 2 instances like c6i.large" in planned
-    assert re.search(r"^ +c7i\.2xlarge +\d:\d\d:\d\d +<?\$\d", planned, re.MULTILINE)
+    assert re.search(r"^ +c7i\.2xlarge +[\d.]+ (s|min|h)\b.* +<?\$\d", planned, re.MULTILINE)
 
     said = fleet.done("setup", **two)
     for step in ("check", "code", "stack", "fleet", "prepare", "prove", "join"):
@@ -316,12 +318,15 @@ def the_heap_is_proven_deleted_and_restored(fleet: Fleet, two: dict[str, str]) -
     looked = fleet.done("prune", *week, **two)
     assert f"may go     {WEEKS[1]} (1 week): 72 raw snapshots, " in looked
     assert f"whether {fleet.bucket} keeps old versions, which cost as much, is not known" in looked
-    assert f"make prune ON=ec2 WEEKS={WEEKS[1]} SOURCE=s3://{fleet.bucket} " in looked
-    confirm = ("--confirm", confirmation_in(looked))
+    confirm = confirmation_in(looked)
+    assert f"  make prune ON=ec2 SOURCE=s3://{fleet.bucket} DESTINATION=s3://" in looked
+    assert f" WEEKS={WEEKS[1]} ALLOW_PRUNE=true CONFIRM={confirm}" in looked
+    confirm = ("--confirm", confirm)
     raw = fleet.objects("raw/")
     allowed = two | {"BUSTIMES_ALLOW_PRUNE": "true"}
     denied = fleet.refused("prune", *week, *confirm, **allowed)
-    assert "AllowPrune says so. make setup ON=ec2 ALLOW_PRUNE=true lets them" in denied
+    assert "AllowPrune says so. make setup ON=ec2 SOURCE=" in denied
+    assert " ALLOW_PRUNE=true lets them" in denied
     assert fleet.objects("raw/") == raw
 
     fleet.done("setup", **allowed)

@@ -10,7 +10,7 @@ from pathlib import Path
 import luigi as luigi_package
 import pytest
 
-from tasks import processes
+from tasks import advice, processes
 from tasks.bustimes import archive as archive_module
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.graph import AllWeeks, Verify, WeekTask, tasks, under_way
@@ -344,7 +344,8 @@ def test_a_refresh_converts_stale_weeks_again_and_only_those(
     stale = luigi("Verify")
     assert stale.returncode == 30
     assert "stale      2021-W45: 1 raw snapshot came after it was converted." in stale.stdout
-    assert "Run make full WEEKS=2021-W45 REFRESH=1." in stale.stdout
+    again = advice.make("full", WEEKS="2021-W45", REFRESH=1)
+    assert f"converted. Run {again}\n" in stale.stdout
     ran = luigi("AllWeeks", "--refresh")
     assert ran.returncode == 0
     assert "1 week to convert, 1 week done already." in ran.stderr

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops import report
+from tasks import advice
 from tasks.bustimes.graph import WeekTask
-from tasks.make_command import make_command
 from tasks.storage import address as addresses
 from tasks.storage import open_root
 from tasks.storage.address import S3Place, place_of
@@ -191,7 +191,7 @@ def test_two_places_have_two_addresses(one: str, other: str) -> None:
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=30))
 def test_a_command_to_copy_says_what_was_meant(value: str) -> None:
     """Held against the shell's own words; what make does of them, the next one tries."""
-    words = shlex.split(make_command("restore", {"TO": value, "WEEK": ""}))
+    words = shlex.split(advice.make("restore", {}, TO=value, WEEK=""))
     meant = [f"TO={value}"] if value else []
     assert words == ["make", "restore", *meant]
 
@@ -203,7 +203,7 @@ def test_make_itself_gives_on_what_was_meant(tmp_path: Path) -> None:
     told = f"{head}{until}{line.partition(chr(10))[0]}\nall: ; @printf '%s' \"$$TO\"\n"
     (tmp_path / "Makefile").write_text(told)
     for prefix in (*DECOYS, *ODD_KEYS, "a,b", "a=b", "a:=b", "a\\#b", "%.o", "-k", "$(shell id)"):
-        command = make_command("all", {"TO": f"s3://b/{prefix}"})
+        command = advice.make("all", {}, TO=f"s3://b/{prefix}")
         ran = subprocess.run(
             ["/bin/sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
         )

@@ -8,6 +8,7 @@ import pytest
 
 from ops.ec2 import comparison
 from ops.ec2.costs import Prices
+from tasks import advice
 from tasks.bustimes import plan as planning
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.plan import Plan, PlannedWeek, cost_of_requests, keep_rate, kept_rate
@@ -41,7 +42,10 @@ def test_a_plan_of_a_folder_counts_what_is_there(
     assert made.raw_bytes == sum(path.stat().st_size for path in raw_week.rglob("*.json"))
     assert listed == [None]
     text = "\n".join(made.lines())
-    assert "200 MB/s each, until make smoke measures it" in text
+    assert f"200 MB/s each, until {advice.make('smoke')} measures it" in text
+    assert "output       about " in text
+    assert "$" not in text  # nobody asks money for a folder
+    assert not made.is_all_s3
     assert not (tmp_path / "out").exists()
 
 
@@ -53,7 +57,7 @@ def test_time_follows_from_the_rate_that_was_measured_here(tmp_path: Path) -> No
     line = next(line for line in planned(rate).lines() if line.startswith("time"))
     assert (
         line
-        == "time         about 1:03:07 on this machine: 2 cores, 120 MB/s each, as measured here"
+        == "time         about 1 h 3 min on this machine: 2 cores, 120 MB/s each, as measured here"
     )
 
 
@@ -73,9 +77,30 @@ def test_types_are_compared_by_time_money_and_what_binds() -> None:
     lines = compared(planned(60e6))
     assert list(lines) == list(comparison.COMPARED)
     for line in lines.values():
-        assert re.search(r" \d:\d\d:\d\d  +\$\d\.\d\d  \S", line)
+        assert re.search(r" \d+ h \d+ min  +\$\d\.\d\d  \S", line)
     assert "CPU" in lines["c7i.large"]
     assert "network, 0.256 Gbit/s but for the first minutes" in lines["t3.medium"]
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "costs"),
+    [
+        (
+            "s3://raw",
+            "s3://raw/v2",
+            ["$2.12 of requests", "$20.91 a month raw, about $1.39 "],
+        ),
+        ("s3://raw", "out", ["$2.12 of requests", "$20.91 a month raw, in S3"]),
+        ("in", "s3://v2", ["$0.18 of requests", "$1.39 a month converted, in S3"]),
+        ("in", "out", []),
+    ],
+)
+def test_only_what_is_in_s3_has_s3s_prices(source: str, destination: str, costs: list[str]) -> None:
+    made = replace(planned(60e6), source=source, destination=destination)
+    lines = [line for line in made.lines() if line.startswith(("cost", "storage"))]
+    assert len(lines) == len(costs)
+    assert all(cost in line for cost, line in zip(costs, lines, strict=True))
+    assert made.is_all_s3 == all(url.startswith("s3://") for url in (source, destination))
 
 
 def test_a_faster_core_makes_no_instance_slower_or_dearer() -> None:

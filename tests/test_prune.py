@@ -12,6 +12,7 @@ import pytest
 
 from ops.prune import Choice, delete, say_what_may_go
 from ops.report import reading, states
+from tasks import advice
 from tasks.bustimes import archive as archives
 from tasks.bustimes import graph, prune
 from tasks.bustimes.archive import Archive, convert_week
@@ -196,7 +197,8 @@ def test_a_deletion_that_was_broken_off_goes_on(archive: Archive) -> None:
     assert began["ended"] is None
     found = check(archive)
     assert found.state == "pruned"
-    assert "7 of 12 raw snapshots are left; make prune goes on" in found.details[0]
+    goes_on = f"7 of 12 raw snapshots are left; {advice.make('prune')} goes on"
+    assert goes_on in found.details[0]
     left = look(archive, WEEK)
     assert (left.may_go, len(left.entries)) == (True, 7)
     assert prune.prune(archive, WEEK).objects == 7
@@ -279,7 +281,7 @@ def test_a_request_that_is_denied_names_the_permission(archive: Archive) -> None
     assert f"s3:DeleteObject and s3:GetObject on arn:aws:s3:::{source_of(archive).bucket}/" in (
         sentence
     )
-    assert "AllowPrune: make setup ON=ec2 ALLOW_PRUNE=true" in sentence
+    assert "AllowPrune, for which setup takes ALLOW_PRUNE=true." in sentence
 
 
 def test_what_is_said_to_be_deleted_must_be_gone(archive: Archive) -> None:
@@ -379,8 +381,13 @@ def test_weeks_are_told_in_ranges_with_what_they_save_and_why_others_stay(
     ]
     bucket = source_of(archive).bucket
     assert said[-1] == (
-        f"  make prune FROM=2018-W01 SOURCE=s3://{bucket} ALLOW_PRUNE=true "
-        f"CONFIRM={bucket}:{prune.code_of(archive, candidates)}"
+        "  "
+        + advice.make(
+            "prune",
+            FROM="2018-W01",
+            ALLOW_PRUNE="true",
+            CONFIRM=f"{bucket}:{prune.code_of(archive, candidates)}",
+        )
     )
 
 
@@ -390,7 +397,7 @@ def test_old_versions_that_go_on_costing_are_told_before_and_after(
     client, bucket = source_of(archive).client, source_of(archive).bucket
     choice = Choice([WEEK], {"WEEKS": str(WEEK)})
     candidates = look_at_all(archive, [WEEK])
-    assert "versions" not in "\n".join(say_what_may_go(archive, choice, candidates))
+    assert "\nversions" not in "\n".join(say_what_may_go(archive, choice, candidates))
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     before = "\n".join(say_what_may_go(archive, choice, candidates))
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})

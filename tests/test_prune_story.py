@@ -1,10 +1,12 @@
 """`make prune` as people run it, killed in the middle, and what the other commands say then."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from tasks import advice
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.verify import verify
 from tests.gate import Gate
@@ -45,17 +47,15 @@ def test_it_says_what_it_would_do_is_killed_in_the_middle_and_is_done_by_the_nex
     looked = said("prune", "--weeks", WEEK)
     assert f"may go     {WEEK} (1 week): 260 raw snapshots, " in looked
     confirm = confirmation_in(looked)
-    command = (
-        f"  make prune WEEKS={WEEK} SOURCE={place.source} DESTINATION={place.destination} "
-        f"ALLOW_PRUNE=true CONFIRM={confirm}\n"
-    )
+    given = {"WEEKS": WEEK, "ALLOW_PRUNE": "true", "CONFIRM": confirm}
+    command = f"  {advice.make('prune', os.environ | place.environment, **given)}\n"
     assert looked.endswith(command)
     assert confirm.startswith(f"{bucket}:")
     assert "Deleting is switched off" in said("prune", "--confirm", confirm, code=2)
     allowed = {"BUSTIMES_ALLOW_PRUNE": "true"}
     for other, why in (
         (bucket, "names the bucket, and not what is deleted from it"),
-        ("bustimes-data:" + confirm[-8:], "is not what make prune has printed"),
+        ("bustimes-data:" + confirm[-8:], "is not what prune has printed"),
         (f"{bucket}:{'0' * 8}", "stands for other weeks or snapshots than these"),
     ):
         assert why in said("prune", "--weeks", WEEK, "--confirm", other, code=2, **allowed)
@@ -72,7 +72,7 @@ def test_it_says_what_it_would_do_is_killed_in_the_middle_and_is_done_by_the_nex
     archive.list_again()
     [found] = verify(archive, [WEEK], True).checks
     assert found.state == "pruned"
-    assert "10 of 260 raw snapshots are left; make prune goes on" in found.details[0]
+    assert "10 of 260 raw snapshots are left; make prune " in found.details[0]
     left = said("prune", "--weeks", WEEK)
     assert f"may go     {WEEK} (1 week): 10 raw snapshots, " in left
     assert confirmation_in(left) != confirm  # another set; the first one goes on all the same

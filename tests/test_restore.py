@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from test_week_file import convert, manifest_of
 
+from tasks import advice
 from tasks.bustimes import inventory
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.restore import Restored, restore
@@ -211,7 +212,8 @@ def test_the_command_says_what_it_did(ops: Callable[..., Any], heap: Path, tmp_p
     assert names(tmp_path / "back") == names(heap)
     nothing = ops("restore", "--week", str(WEEK), **places)
     assert nothing.returncode == 2
-    assert "make restore WEEK=2018-W25 TO=folder" in nothing.stderr
+    example = advice.make("restore", os.environ | places, WEEK="2018-W25", TO="folder")
+    assert f"as in: {example}\n" in nothing.stderr
 
 
 def test_hours_and_fields_and_vehicles_are_in_the_manifest(archive: Archive, heap: Path) -> None:

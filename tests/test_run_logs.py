@@ -93,7 +93,9 @@ def test_every_call_that_failed_is_one_line_whichever_process_made_it(
     messages = [one["message"] for one in told if one["logger"] == "tasks.run"]
     readable = (logs / "full.log").read_text().splitlines()
     assert [line[len("2021-11-08 00:00:00  ") :] for line in readable] == messages
-    assert all(message in ran.stderr for message in messages)
+    heading, *said_aloud = messages
+    assert heading.startswith("== make full SOURCE=s3://")
+    assert all(message in ran.stderr for message in said_aloud)
 
 
 def test_what_went_wrong_is_told_with_its_level_and_a_second_run_is_another(

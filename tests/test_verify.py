@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks import advice
 from tasks.bustimes.archive import Archive, convert_week
 from tasks.bustimes.listing import Listing
 from tasks.bustimes.verify import Report, WeekCheck, deep, surface, verify
@@ -46,9 +47,10 @@ def test_a_good_archive_is_good(archive: Archive) -> None:
     assert "weeks      2021-W44 to 2021-W46 (3): 1 good, 2 gaps" in text
     assert "first      2021-W45, from 2021-11-08T00:00:05+00:00" in text
     assert "last       2021-W45, to 2021-11-08T01:50:05+00:00" in text
-    assert "snapshots  12, of which 1 unreadable ones set aside" in text
+    assert "snapshots  12, 1 of them unreadable and set aside" in text
     assert "gaps       2021-W44, 2021-W46: no raw snapshots, so no file" in text
-    assert "every byte and line of every week; 12 snapshots at random" in text
+    compared = f"12 snapshots ({report.spot_records} records), drawn at random, against the raw"
+    assert f"every byte and line of every week; {compared} side" in text
     assert report.spot_records > 0
     assert text.endswith("Complete and correct.")
 
@@ -101,7 +103,7 @@ def test_a_missing_file_is_missing(archive: Archive, tmp_path: Path) -> None:
     other = Archive(archive.settings, archive.source, open_root(str(tmp_path / "empty")))
     found = check(other)
     assert (found.state, found.why) == ("missing", "12 raw snapshots and no file")
-    assert found.remedy == "Run make full WEEKS=2021-W45."
+    assert found.remedy == f"Run {advice.make('full', WEEKS='2021-W45')}"
 
 
 def test_a_week_whose_file_and_raw_snapshots_are_gone_is_no_gap(
@@ -191,7 +193,7 @@ def test_the_report_counts_every_week_and_ends_with_the_verdict() -> None:
     at = lines.index("stale      2021-W45: 3 raw snapshots came. Run make full.")
     assert lines[at + 1] == "           detail 0"
     assert lines[at + 6] == "           and 2 more"
-    assert lines[-1] == "Not as it should be: 1 of 2 weeks."
+    assert lines[-1] == "Not as it should be: 1 of 1 week."  # a gap is none of them
 
 
 def test_make_verify_exits_with_the_truth(tmp_path: Path, make_snapshots: Make, ops: Run) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ops import __main__ as ops
+from tasks import advice
 from tasks.bustimes import archive as archives
 from tasks.bustimes.archive import Archive, convert_week
 from tasks.bustimes.listing import Listing
@@ -32,7 +33,11 @@ from tests.verified_archive import (
 
 LATE = "raw/bustimes__2021-11-09__00-00-05.json"
 FIRST = "raw/bustimes__2021-11-08__00-00-05.json"
-AGAIN = "Run make full WEEKS=2021-W45 REFRESH=1."
+
+
+def again() -> str:
+    """What converts the week again."""
+    return f"Run {advice.make('full', WEEKS='2021-W45', REFRESH=1)}"
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def test_snapshots_that_came_late_make_a_week_stale(archive: Archive) -> None:
     archive.source.write(LATE, b"[]")
     found = check(archive)
     assert (found.state, found.why) == ("stale", "1 raw snapshot came after it was converted")
-    assert found.remedy == AGAIN
+    assert found.remedy == again()
     assert found.details == (f"came: {LATE}",)
     assert check(archive, is_deep=True) == found
     assert check(archive, share=1.0) == found
@@ -183,7 +188,7 @@ def test_a_week_that_is_not_over_is_partial_and_stale_by_itself_once_it_is(
     monkeypatch.setattr(archives, "now", lambda: WEEK.end)
     found = check(archive)
     assert (found.state, found.why) == ("stale", "it was converted before the week was over")
-    assert found.remedy == AGAIN
+    assert found.remedy == again()
 
 
 @pytest.mark.parametrize(
@@ -311,7 +316,8 @@ def test_a_deletion_that_was_broken_off_is_said_to_be(archive: Archive) -> None:
     found = check(archive)
     assert found.state == "pruned"
     assert found.details == (
-        "the deletion was broken off, 3 of 12 raw snapshots are left; make prune goes on",
+        "the deletion was broken off, 3 of 12 raw snapshots are left; "
+        f"{advice.make('prune')} goes on",
     )
 
 
@@ -329,7 +335,8 @@ def test_a_snapshot_that_comes_after_its_week_was_pruned_is_late(archive: Archiv
     assert (found.state, found.can_be_converted) == ("stale", False)
     assert found.why == "1 raw snapshot came after its raw snapshots were deleted"
     assert found.details == (f"came: {LATE}",)
-    assert f"make restore WEEK=2021-W45 TO={archive.source.url}" in found.remedy
+    restoring = advice.make("restore", WEEK="2021-W45", TO=archive.source.url)
+    assert f"put those back with {restoring} and then run make full " in found.remedy
 
 
 def test_one_that_was_replaced_while_others_were_deleted_is_late(archive: Archive) -> None:
@@ -345,7 +352,7 @@ def test_a_restored_week_is_to_be_converted_again_and_then_is_a_week_like_any_ot
     for key, body in bodies().items():
         archive.source.write(key, body)
     found = check(archive)
-    assert (found.state, found.can_be_converted, found.remedy) == ("stale", True, AGAIN)
+    assert (found.state, found.can_be_converted, found.remedy) == ("stale", True, again())
     replaces = archive.identity(WEEK)
     convert_week(archive, WEEK, replaces, 1, lambda _listing: lambda _hour: None, print)
     archive.list_again()

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks import advice
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes import weekfile
 from tasks.bustimes.archive import Archive, convert_week, publish_waiting
@@ -288,7 +289,8 @@ def test_a_week_that_was_damaged_in_the_spool_is_never_published(
     archive = _finished_in_the_spool(raw_week, tmp_path / "out")
     spooled = archive.spool.week(WEEK)
     (spooled.file if damage == b"half" else spooled.manifest_file).write_bytes(damage)
-    with pytest.raises(Problem, match=r"damaged in the spool .* make full WEEKS=2021-W45"):
+    again = re.escape(advice.make("full", WEEKS="2021-W45"))
+    with pytest.raises(Problem, match=rf"damaged in the spool .*: {again} converts it again\."):
         publish_waiting(archive, spooled)
     assert not (tmp_path / "out").exists()
     again = _finished_in_the_spool(raw_week, tmp_path / "out")

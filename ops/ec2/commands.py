@@ -32,7 +32,7 @@ from ops.ec2.errands import full, on_all, prune, refresh, restore, smoke, sync, 
 from ops.ec2.notify import webhook_parameter
 from ops.ec2.site import TEMPLATE, Site
 from ops.ec2.steps import event, step
-from tasks import figures
+from tasks import advice, figures
 from tasks.problem import Problem
 from tasks.settings import load_local, load_notify
 from tasks.storage.s3 import S3Prefix
@@ -101,11 +101,12 @@ def setup(site: Site, options: argparse.Namespace) -> int:
             raise
         site.fleet.resize(0)
         raise Problem(
-            f"{problem} The fleet was set back to zero, so that nothing costs money; make setup "
-            "ON=ec2 starts it again."
+            f"{problem} The fleet was set back to zero, so that nothing costs money; "
+            f"{advice.make('setup', ON='ec2')} starts it again."
         ) from None
     print(
-        f"\nReady: make smoke ON=ec2 tries a week, make full ON=ec2 converts all. The fleet costs "
+        f"\nReady: {advice.make('smoke', ON='ec2')} tries a week, "
+        f"{advice.make('full', ON='ec2')} converts all. The fleet costs "
         f"{price} from now on; without a run it ends itself after {site.ec2.idle_minutes} minutes."
     )
     return 0
@@ -119,7 +120,7 @@ def status(site: Site, options: argparse.Namespace) -> int:
 def logs(site: Site, _options: argparse.Namespace) -> int:
     found = site.board.run()
     if found is None:
-        print("There are no logs: make full ON=ec2 starts a run.")
+        print(f"There are no logs: {advice.make('full', ON='ec2')} starts a run.")
         return 0
     started = dt.datetime.fromisoformat(found.started)
     over_since = None if found.is_running else -math.inf
@@ -160,7 +161,8 @@ def report(_site: Site, options: argparse.Namespace) -> int:
 def ui(site: Site, options: argparse.Namespace) -> int:
     found = site.board.lease()
     if found is None or not found[0].instance:
-        raise Problem("luigid runs as long as a run is on, and none is: make full ON=ec2.")
+        full = advice.make("full", ON="ec2")
+        raise Problem(f"luigid runs as long as a run is on, and none is: {full} starts one.")
     lease, port = found[0], load_local().luigid_port
     if options.dry_run:
         print(f"Port {port} of this machine would lead to luigid on {lease.instance}.")
@@ -203,13 +205,16 @@ def plan(site: Site, options: argparse.Namespace) -> int:
             f"({prices.origin})"
         )
         print("\n".join([*made.storage(), *comparison.lines(made, prices, site.ec2.disk_gb)]))
-    print(
-        f"steps        make setup ON=ec2     the stack {site.ec2.stack}, "
-        f"{figures.count(count, 'spot instance')}\n"
-        "             make smoke ON=ec2     one week, end to end\n"
-        "             make full ON=ec2      all of it; verified in the end, then the fleet ends\n"
-        "             make teardown ON=ec2  nothing is left but the weeks"
-    )
+    steps = {
+        "setup": f"the stack {site.ec2.stack}, {figures.count(count, 'spot instance')}",
+        "smoke": "one week, end to end",
+        "full": "all of it; verified in the end, then the fleet ends",
+        "teardown": "nothing is left but the weeks",
+    }
+    commands = {advice.make(command, ON="ec2"): what for command, what in steps.items()}
+    width = max(map(len, commands))
+    for label, (command, what) in zip(["steps", "", "", ""], commands.items(), strict=True):
+        print(f"{label:13}{command:{width}}  {what}")
     return 0
 
 
@@ -228,8 +233,9 @@ def teardown(site: Site, options: argparse.Namespace) -> int:
         return 0
     if is_on and not options.force:
         raise Problem(
-            "A run is on: make status ON=ec2 shows it. To end it and remove the fleet, make "
-            "teardown ON=ec2 FORCE=1; the weeks that are done stay."
+            f"A run is on: {advice.make('status', ON='ec2')} shows it. "
+            f"{advice.make('teardown', ON='ec2', FORCE=1)} ends it and removes the fleet; the "
+            "weeks that are done stay."
         )
     if order is not None and order[0].is_running:
         ended = replace(order[0], state="cancelled", ended=now(), sentence="ended by teardown")
@@ -249,9 +255,10 @@ def teardown(site: Site, options: argparse.Namespace) -> int:
     for words in left:
         print(f"Still there: {words}.")
     if left:
-        print("make teardown ON=ec2 again removes it.")
+        print(f"{advice.make('teardown', ON='ec2')} again removes it.")
         return 1
-    print("Nothing is left but the weeks. make status ON=ec2 tells what the run has cost.")
+    status = advice.make("status", ON="ec2")
+    print(f"Nothing is left but the weeks. {status} tells what the run has cost.")
     return 0
 
 

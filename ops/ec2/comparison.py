@@ -7,7 +7,7 @@ one. Asks nobody and changes nothing.
 from collections.abc import Iterator
 
 from ops.ec2.costs import NETWORK, Estimate, Prices, dollars, estimate
-from tasks import figures
+from tasks import advice, figures
 from tasks.bustimes.plan import Plan
 
 COMPARED = ("t3.medium", "c7i.large", "c7g.large", "c7i.2xlarge")
@@ -35,7 +35,8 @@ def lines(plan: Plan, prices: Prices | None = None, disk_gb: int = 20) -> Iterat
     core = "a core of this machine" if plan.rate_is_measured else "a core"
     yield (
         f"{_INDENT}(modelled: {core} does {figures.size(plan.rate)}/s, a vCPU of these "
-        f"{min(speeds):.0%} to {max(speeds):.0%} of it; make smoke ON=ec2 measures)"
+        f"{min(speeds):.0%} to {max(speeds):.0%} of it; "
+        f"{advice.make('smoke', ON='ec2')} measures)"
     )
 
 

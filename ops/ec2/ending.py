@@ -14,8 +14,7 @@ from ops.ec2.board import Board, Member, Run, last_alive, now
 from ops.ec2.pulse import View
 from ops.ec2.share import Workplace, range_of
 from ops.ec2.work import Work
-from tasks import figures
-from tasks.make_command import make_command
+from tasks import advice, figures
 from tasks.problem import Problem
 
 _VERIFY_TRIES = 3
@@ -178,14 +177,15 @@ def message(run: Run, destination: str, members: list[Member], report: list[str]
         lines += [f"{one.instance}: {one.errors[-1]}" for one in failed]
         lines += report[-5:]
         lines += [
-            "Next: make logs ON=ec2 shows what went wrong. When that is mended, this goes on from "
-            "where it stopped:",
+            f"Next: {advice.make('logs', ON='ec2')} shows what went wrong. When that is mended, "
+            "this goes on from where it stopped:",
             f"  {next_command(run)}",
         ]
     lines += [
-        "The fleet stays, and costs money, until make teardown ON=ec2."
+        f"The fleet stays, and costs money, until {advice.make('teardown', ON='ec2')}"
         if run.keep
-        else "The fleet scales itself to zero; make status ON=ec2 shows what it cost."
+        else f"The fleet scales itself to zero; {advice.make('status', ON='ec2')} shows what it "
+        "cost."
     ]
     return "\n".join(lines)
 
@@ -196,4 +196,4 @@ def next_command(run: Run) -> str:
     given |= {"WORKERS": str(run.workers) if run.workers != 1 else ""}
     given |= {"REFRESH": "1" if run.refresh else "", "KEEP": "1" if run.keep else ""}
     given |= {name.removeprefix("BUSTIMES_"): value for name, value in run.settings.items()}
-    return make_command("full ON=ec2", given)
+    return advice.make("full", ON="ec2", **given)

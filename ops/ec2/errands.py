@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ops.ec2 import bundle, remote
 from ops.ec2.board import Run, now
 from ops.ec2.site import SCRIPTS, Site, settings_of_run
-from tasks import figures
+from tasks import advice, figures
 from tasks.problem import Problem
 from tasks.storage.address import place_of
 from tasks.storage.s3 import S3Prefix
@@ -59,7 +59,7 @@ def prune(site: Site, options: argparse.Namespace) -> int:
     if options.confirm:
         _must_be_allowed_to_delete(site, options.confirm)
     confirm = ["--confirm", options.confirm] if options.confirm else []
-    return _on_one(site, options, ["prune", *confirm, "--place", "ON=ec2", *_choice(options)])
+    return _on_one(site, options, ["prune", *confirm, *_choice(options)])
 
 
 def sync(site: Site, options: argparse.Namespace) -> int:
@@ -91,8 +91,9 @@ def full(site: Site, options: argparse.Namespace) -> int:
     _check_weeks(options)
     if found is not None and found[0].is_running and not _is_same(found[0], order):
         raise Problem(
-            f"Another run is on since {found[0].started}, started by {found[0].by}: make status "
-            "ON=ec2 shows it. Wait for its end, or end it with make teardown ON=ec2 FORCE=1."
+            f"Another run is on since {found[0].started}, started by {found[0].by}: "
+            f"{advice.make('status', ON='ec2')} shows it. Wait for its end, or end it with "
+            f"{advice.make('teardown', ON='ec2', FORCE=1)}"
         )
     targets = [one.id for one in instances]
     if options.dry_run:
@@ -102,7 +103,8 @@ def full(site: Site, options: argparse.Namespace) -> int:
     if found is not None and found[0].is_running:
         print("This run is on already; instances that do not take part yet join it.")
     elif site.board.write_run(order, found[1] if found is not None else "") is None:
-        raise Problem("Somebody else has started a run this very moment: make status ON=ec2.")
+        status = advice.make("status", ON="ec2")
+        raise Problem(f"Somebody else has started a run this very moment: {status} shows it.")
     site.fleet.keep()  # a setup that was broken off may have left a time for it to end
     said: list[str] = []
     try:
@@ -113,8 +115,8 @@ def full(site: Site, options: argparse.Namespace) -> int:
     print(
         f"The run is on: {_range(order)}, on {figures.count(len(targets), 'instance')}. It needs "
         "this machine no longer.\n"
-        "make status ON=ec2 shows how far it is, make logs ON=ec2 what it says, make ui ON=ec2 "
-        "luigid's page."
+        f"{advice.make('status', ON='ec2')} shows how far it is, {advice.make('logs', ON='ec2')} "
+        f"what it says, {advice.make('ui', ON='ec2')} luigid's page."
     )
     if not order.keep:
         print("When all weeks are done and verified, the fleet ends itself (KEEP=1 keeps it).")
@@ -126,10 +128,12 @@ def _instances(site: Site) -> list["Instance"]:
     found = [one for one in site.fleet.instances() if one.is_ready]
     if not found:
         if site.stack.describe() is None:
-            raise Problem(f"There is no fleet {site.ec2.stack} yet: make setup ON=ec2 makes one.")
+            setup = advice.make("setup", ON="ec2")
+            raise Problem(f"There is no fleet {site.ec2.stack} yet: {setup} makes one.")
         raise Problem(
-            f"The fleet {site.ec2.stack} has no instance that can be reached: make setup ON=ec2 "
-            "starts some, and make status ON=ec2 shows what there is."
+            f"The fleet {site.ec2.stack} has no instance that can be reached: "
+            f"{advice.make('setup', ON='ec2')} starts some, and "
+            f"{advice.make('status', ON='ec2')} shows what there is."
         )
     return found
 
@@ -218,14 +222,14 @@ def _must_be_set_up_for(site: Site, ready: int) -> None:
     other = [made[name] for name, value in places.items() if made.get(name, value) != value]
     if other:
         raise Problem(
-            f"The fleet was set up for other places ({', '.join(other)}): make setup ON=ec2 with "
-            "the same SOURCE and DESTINATION first."
+            f"The fleet was set up for other places ({', '.join(other)}). First run "
+            f"{advice.make('setup', ON='ec2')}"
         )
     if ready < site.ec2.instances:
         raise Problem(
-            f"Of {site.ec2.instances} instances, {ready} can be reached: make setup ON=ec2 "
-            f"INSTANCES={site.ec2.instances} brings the rest, and INSTANCES={ready} goes on with "
-            "what there is."
+            f"Of {site.ec2.instances} instances, {ready} can be reached: "
+            f"{advice.make('setup', ON='ec2', INSTANCES=site.ec2.instances)} brings the rest, and "
+            f"INSTANCES={ready} goes on with what there is."
         )
 
 
@@ -242,8 +246,9 @@ def _must_be_allowed_to_delete(site: Site, confirm: str) -> None:
     if any(state.parameters.get(name) != value for name, value in allowed.items()):
         raise Problem(
             f"The instances of {site.ec2.stack} may not delete from {site.settings.source}: the "
-            "stack's parameter AllowPrune says so. make setup ON=ec2 ALLOW_PRUNE=true lets them, "
-            "and make setup ON=ec2 without it takes that back."
+            "stack's parameter AllowPrune says so. "
+            f"{advice.make('setup', ON='ec2', ALLOW_PRUNE='true')} lets them, and the same "
+            "without ALLOW_PRUNE takes that back."
         )
 
 

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from ops.ec2.aws import Aws, code_of, explained, patiently, pauses
 from ops.ec2.stack import TAG
-from tasks import figures
+from tasks import advice, figures
 from tasks.problem import Problem
 
 if TYPE_CHECKING:
@@ -98,14 +98,14 @@ class Fleet:
             group = self._group()
             if group is None:
                 raise Problem(
-                    f"There is no fleet {self.name} in {self._aws.region}: make setup ON=ec2 makes "
-                    "one."
+                    f"There is no fleet {self.name} in {self._aws.region}: "
+                    f"{advice.make('setup', ON='ec2')} makes one."
                 )
             if n > group["MaxSize"]:
                 most = figures.count(group["MaxSize"], "instance")
                 raise Problem(
-                    f"The fleet {self.name} was set up for {most} at most: make setup ON=ec2 "
-                    f"INSTANCES={n} allows for more."
+                    f"The fleet {self.name} was set up for {most} at most: "
+                    f"{advice.make('setup', ON='ec2', INSTANCES=n)} allows for more."
                 )
             self._known_failures = frozenset(self._failures())
             now = group["DesiredCapacity"]

@@ -56,8 +56,8 @@ def forward(
         )
     if _is_open(local_port):
         raise Problem(
-            f"Port {local_port} of this machine is taken. Stop what listens there (make teardown "
-            "stops a luigid of this machine), or choose another: LUIGID_PORT=8083."
+            f"Port {local_port} of this machine is taken. Stop what listens there (teardown "
+            "without ON=ec2 stops a luigid of this machine), or choose another: LUIGID_PORT=8083."
         )
     request = {
         "Target": instance,

@@ -32,6 +32,7 @@ from ops.ec2.pulse import Pulse, View
 from ops.ec2.savings import Savings
 from ops.ec2.share import Share, Workplace
 from ops.ec2.work import end_leftover
+from tasks import advice
 from tasks.problem import Problem
 from tasks.settings import (
     Ec2Settings,
@@ -227,7 +228,8 @@ class Daemon:
             if self._ending.closed is not None:  # once, by the one who has told of the end
                 self._ending.closed = None
                 self._notify(
-                    f"{problem} Its instances go on costing money: make teardown ON=ec2.",
+                    f"{problem} Its instances go on costing money: "
+                    f"{advice.make('teardown', ON='ec2')} ends that.",
                     f"{self._ec2.stack} still costs money",
                 )
             raise
@@ -332,8 +334,8 @@ def main() -> int:
         settings, local, ec2 = load(), load_local(), load_ec2()
         if not is_s3(settings.destination):
             raise Problem(
-                f"The destination is {settings.destination}: a fleet needs one in S3. Give "
-                "DESTINATION=s3://bucket/prefix to make setup ON=ec2."
+                f"The destination is {settings.destination}: a fleet needs one in S3, which "
+                "its setup takes as DESTINATION=s3://bucket/prefix."
             )
         metadata = Metadata()
         identity = metadata.identity()

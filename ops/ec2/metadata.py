@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tasks import advice
 from tasks.problem import Problem
 
 _ENDPOINT = "http://169.254.169.254"
@@ -71,7 +72,8 @@ class Metadata:
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
             raise Problem(
                 f"{self._endpoint} does not say which EC2 instance this is ({_short(error)}). "
-                "It is only there on an instance; make full ON=ec2 starts the run on a fleet."
+                f"It is only there on an instance; {advice.make('full', ON='ec2')} starts the run "
+                "on a fleet."
             ) from None
 
     def interruption(self) -> Interruption | None:

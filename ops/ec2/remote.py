@@ -19,6 +19,7 @@ from botocore import exceptions as aws_errors
 
 from ops.ec2.aws import Aws, code_of, explained, message_of, pauses
 from ops.ec2.invocation import DELIVERY_SECONDS, Invocation, Sent, unless_throttled
+from tasks import advice
 from tasks.problem import Problem
 from tasks.progress import say
 
@@ -62,7 +63,7 @@ def run(
     if not names:
         raise Problem(
             f"{script.name} has no instance to run on: SSM knows none of the stack {stack}. "
-            "make setup ON=ec2 starts them."
+            f"{advice.make('setup', ON='ec2')} starts them."
         )
     errand = _Errand(aws, stack, script.name, end, timeout_seconds, on_line)
     try:
@@ -73,7 +74,8 @@ def run(
         if cancel_on_interrupt:
             errand.cancel()
         elif errand.running:
-            say(f"{script.name} goes on on {_listed(errand.running)}: make status ON=ec2.")
+            status = advice.make("status", ON="ec2")
+            say(f"{script.name} goes on on {_listed(errand.running)}: {status} shows it.")
         raise
     except Problem as problem:
         if not errand.running:

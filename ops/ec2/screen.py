@@ -13,7 +13,7 @@ from ops.ec2.board import Member, Run
 from ops.ec2.costs import dollars, hourly
 from ops.ec2.record import RunRecord
 from ops.ec2.view import Pace, View, time_of
-from tasks import figures
+from tasks import advice, figures
 from tasks.weeks import ranges
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ def lines(view: View) -> Iterator[str]:
     if view.is_running:
         yield from _entry("rate", _rate(view, pace))
     yield from _entry("cost", _cost(view, pace))
+    ui = advice.make("ui", ON="ec2")
     for member in view.members:
         if member.scheduler and member.instance not in view.silent:
-            yield from _entry("luigid", f"on {member.instance}: make ui ON=ec2 shows its page")
+            yield from _entry("luigid", f"on {member.instance}: {ui} shows its page")
     if view.alive:
         yield ""
         yield _row(*_HEADINGS, *_MORE_HEADINGS)
@@ -147,7 +148,8 @@ def _instance(view: View, instance: "Instance", pace: Pace) -> Iterator[str]:
         yield _row(*where, "preparing" if instance.registered else state)
         age = (view.now - instance.launched).total_seconds()
         if age > _LONG_SECONDS:
-            yield from _indented(f"launched {_span(age)} ago and not ready yet: make setup ON=ec2")
+            setup = advice.make("setup", ON="ec2")
+            yield from _indented(f"launched {_span(age)} ago and not ready yet: {setup}")
         return
     silent = instance.id in view.silent
     rate = pace.of(member) if view.takes_part(member) and member.raw_bytes else None
@@ -259,7 +261,7 @@ def _next(view: View) -> Iterator[str]:
 
 
 def _commands(*commands: tuple[str, str]) -> Iterator[str]:
-    given = [(f"make {command} ON=ec2", what) for command, what in commands]
+    given = [(advice.make(command, ON="ec2"), what) for command, what in commands]
     width = max(len(command) for command, _ in given)
     yield from _entries("next", [f"{command:{width}}  {what}" for command, what in given])
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from ops.ec2.aws import Aws, code_of, explained, message_of, patiently, pauses
+from tasks import advice
 from tasks.problem import Problem
 
 if TYPE_CHECKING:
@@ -41,11 +42,6 @@ _UNUSABLE = {
 """What cannot be updated any more, only deleted."""
 
 _STUCK = "UPDATE_ROLLBACK_FAILED"
-_STUCK_REMEDY = (
-    "is neither as it was nor as it should be, and cannot be changed any more. Remove it (make "
-    "teardown ON=ec2) and make it again (make setup ON=ec2); the weeks that are done stay."
-)
-"""Not done unasked: instances of the fleet may be at work."""
 
 _VERBS = {"CREATE": "made", "UPDATE": "changed", "DELETE": "removed"}
 _FOLLOWING = re.compile(r"^Resource (creation|update|deletion) cancelled")
@@ -132,7 +128,7 @@ class Stack:
             self._remove(state, on_event)
             return None
         if state.status == _STUCK:
-            raise Problem(f"The stack {self.name} {_STUCK_REMEDY}")
+            raise Problem(f"The stack {self.name} {_stuck()}")
         return self._update(state, template, parameters, on_event)
 
     def _create(
@@ -189,7 +185,7 @@ class Stack:
         if status == "UPDATE_COMPLETE":
             return True
         why = events.failure or "somebody else was at it"
-        after = f"It {_STUCK_REMEDY}" if status == _STUCK else "It is as it was before."
+        after = f"It {_stuck()}" if status == _STUCK else "It is as it was before."
         raise Problem(f"The stack {self.name} could not be changed: {why}. {after}")
 
     def _remove(self, state: State, on_event: OnEvent) -> None:
@@ -205,7 +201,7 @@ class Stack:
                 return
         raise Problem(
             f"The stack {self.name} could not be removed whole: {events.failure}. Mend that, then "
-            "run make teardown ON=ec2 again."
+            f"run {advice.make('teardown', ON='ec2')}"
         )
 
     def _must_be_ours(self, state: State) -> None:
@@ -298,4 +294,13 @@ def _is_overtaken(error: ClientError) -> bool:
     said = ("can not be updated", "cannot be updated", "does not exist", "in progress")
     return code_of(error) == "OperationInProgressException" or (
         code_of(error) == "ValidationError" and any(one in message_of(error) for one in said)
+    )
+
+
+def _stuck() -> str:
+    """What to say of one that can only be removed; not done unasked, for a run may be on."""
+    return (
+        "is neither as it was nor as it should be, and cannot be changed any more. Remove it "
+        f"({advice.make('teardown', ON='ec2')}) and make it again "
+        f"({advice.make('setup', ON='ec2')}); the weeks that are done stay."
     )

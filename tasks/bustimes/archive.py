@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tasks import figures
+from tasks import advice, figures
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes import weekfile
 from tasks.bustimes.listing import FIRST_WEEK, Listing, list_week
@@ -217,8 +217,8 @@ def _must_not_be_less(archive: Archive, spooled: weekfile.SpooledWeek, manifest:
         raise Problem(
             f"{spooled.week} is left as it is: converted again it would hold "
             f"{manifest.records:,} records in place of {before.records:,}.{refused} Look at what "
-            f"has become of its raw snapshots. If it is right so, remove {file} and run make full "
-            f"WEEKS={spooled.week}."
+            f"has become of its raw snapshots. If it is right so, remove {file} and run "
+            f"{advice.make('full', WEEKS=spooled.week)}"
         )
 
 
@@ -237,8 +237,8 @@ def publish_waiting(archive: Archive, spooled: weekfile.SpooledWeek) -> str:
         if not spooled.is_intact():
             spooled.clear()
             raise Problem(
-                f"{week} was damaged in the spool and is removed from there: make full "
-                f"WEEKS={week} converts it again."
+                f"{week} was damaged in the spool and is removed from there: "
+                f"{advice.make('full', WEEKS=week)} converts it again."
             )
         stored = archive.destination.find(manifests.file_of(week))
         if stored is not None:
@@ -261,8 +261,8 @@ def _publish(
         raise
     except Problem as problem:
         raise Problem(
-            f"{problem} {spooled.week} is finished and waits in {spooled.folder}: make sync, or "
-            "the next run, uploads it without converting it again."
+            f"{problem} {spooled.week} is finished and waits in {spooled.folder}: "
+            f"{advice.make('sync')} or the next run uploads it without converting it again."
         ) from None
 
 

@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks import figures
+from tasks import advice, figures
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import list_week, weeks_with_snapshots
+from tasks.bustimes.other_names import none_found
 from tasks.bustimes.strays import Stray, ours
 from tasks.bustimes.strays import lines as stray_lines
 from tasks.weeks import Week, ranges
@@ -27,6 +28,8 @@ RATE_FILE = "rate.json"
 
 _COMPRESSION = 15.0
 _WEEKS_AT_ONCE = 4
+
+_PRICES = "us-east-1's prices"
 
 # us-east-1, US dollars.
 PER_PUT_OR_LIST = 0.005 / 1000
@@ -51,6 +54,11 @@ def kept_rate(folder: Path) -> float | None:
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return rate if 0 < rate < float("inf") else None
+
+
+def is_s3(url: str) -> bool:
+    """Whether a place is in S3: elsewhere S3's prices mean nothing."""
+    return url.startswith("s3://")
 
 
 def cost_of_requests(snapshots: int, weeks: int) -> float:
@@ -84,6 +92,8 @@ class Plan:
     cores: int
     strays: list[Stray] = field(default_factory=list)
     """What looks like a snapshot and will not be taken."""
+    nothing: str = ""
+    """Where there is neither a week file nor a raw snapshot: what is there instead."""
 
     @property
     def snapshots(self) -> int:
@@ -105,23 +115,45 @@ class Plan:
             f"time         about {figures.duration(seconds)} on this machine: "
             f"{figures.count(self.cores, 'core')}, {self.rate_in_words}"
         )
-        requests = cost_of_requests(self.snapshots, len(self.to_do))
-        yield f"cost         ${requests:,.2f} of requests, where the source is S3"
+        if is_s3(self.source) or is_s3(self.destination):
+            yield f"cost         {figures.money(self.cost)} of requests to S3, at {_PRICES}"
         yield from self.storage()
 
     @property
     def rate_in_words(self) -> str:
         """``60.0 MB/s each, as measured here``."""
-        origin = "as measured here" if self.rate_is_measured else "until make smoke measures it"
+        origin = (
+            "as measured here"
+            if self.rate_is_measured
+            else f"until {advice.make('smoke')} measures it"
+        )
         return f"{figures.size(self.rate)}/s each, {origin}"
 
+    @property
+    def is_all_s3(self) -> bool:
+        """Whether both places are in S3: instances of EC2 see no folders."""
+        return is_s3(self.source) and is_s3(self.destination)
+
+    @property
+    def cost(self) -> float:
+        """US dollars for the requests to S3; a folder takes none."""
+        read = self.snapshots if is_s3(self.source) else 0
+        return cost_of_requests(read, len(self.to_do))
+
     def storage(self) -> Iterator[str]:
-        """What keeping it costs, before and after."""
-        before = self.raw_bytes / 1e9 * PER_GB_MONTH
-        yield (
-            f"storage      ${before:,.2f} a month raw, about ${before / _COMPRESSION:,.2f} "
-            f"converted (at {_COMPRESSION:.0f} to 1)"
-        )
+        """What the week files will take, and what keeping things in S3 costs, before and after."""
+        size = self.raw_bytes / _COMPRESSION
+        yield f"output       about {figures.size(size)} (at {_COMPRESSION:.0f} to 1)"
+        costs = [
+            f"{figures.money(count / 1e9 * PER_GB_MONTH)} a month {what}"
+            for url, count, what in (
+                (self.source, self.raw_bytes, "raw"),
+                (self.destination, size, "converted"),
+            )
+            if is_s3(url)
+        ]
+        if costs:
+            yield f"storage      {', about '.join(costs)}, in S3 at {_PRICES}"
 
     def work(self) -> Iterator[str]:
         """What there is to do, wherever it is done."""
@@ -133,6 +165,8 @@ class Plan:
         if self.gaps:
             yield f"gaps         {ranges(self.gaps)}: no raw snapshots"
         yield from stray_lines(self.strays, 13)
+        if self.nothing:
+            yield f"nothing      {self.nothing}"
         if not self.to_do:
             yield "to do        nothing"
             return
@@ -185,4 +219,5 @@ def plan(
         rate_is_measured=measured_rate is not None,
         cores=cores,
         strays=strays,
+        nothing="" if found or done else none_found(archive.source, weeks),
     )

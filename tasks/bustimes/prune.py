@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 
-from tasks import figures
+from tasks import advice, figures
 from tasks.bustimes import archive as archives
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive
@@ -40,14 +40,6 @@ _WEEKS_AT_ONCE = 4
 _AT_ONCE = 250
 """Snapshots deleted by one request: fewer than S3 takes, so that the week file, which is looked at
 before each, is looked at often."""
-_NOT_CONVERTED = "not converted: make full does that"
-_NOT_OVER = "not over when it was converted: make refresh converts it once it is"
-_NOT_PROVEN = "not proven: make verify SHARE=1.0 does that"
-_PROVEN_BY_OLDER = (
-    "proven by an older version, which read some text of Python 2 wrongly and found it equal: make "
-    "verify SHARE=1.0 proves it anew"
-)
-_PROVEN_EARLIER = "converted again since it was proven: make verify SHARE=1.0 proves it anew"
 
 
 @dataclass(frozen=True)
@@ -145,7 +137,7 @@ class _Look:
     def _look(self) -> Candidate:
         archive, week = self._archive, self._week
         if week not in archive.weeks_written():
-            return Candidate(week, _NOT_CONVERTED)
+            return Candidate(week, f"not converted: {advice.make('full')} does that")
         try:
             return self._look_at_file()
         except Problem as problem:  # of this week; whatever hinders all of them comes again
@@ -155,15 +147,18 @@ class _Look:
         archive, week = self._archive, self._week
         file, manifest = archive.destination.find(manifests.file_of(week)), archive.manifest(week)
         if file is None or manifest is None:
-            return Candidate(week, "without its manifest: make verify says what to do")
+            return Candidate(week, f"without its manifest: {advice.make('verify')} says what to do")
         self.file, self.manifest = file, manifest
         if not (manifest.week_over and week.is_over(archives.now())):
-            return Candidate(week, _NOT_OVER)
-        known = proof.read(archive, week)
+            again = advice.make("refresh")
+            return Candidate(
+                week, f"not over when it was converted: {again} converts it once it is"
+            )
+        known, proving = proof.read(archive, week), advice.make("verify", SHARE="1.0")
         if known is None or known.share < 1:
-            return Candidate(week, _NOT_PROVEN)
+            return Candidate(week, f"not proven: {proving} does that")
         if not known.is_of(manifest):
-            return Candidate(week, _PROVEN_EARLIER)
+            return Candidate(week, f"converted again since it was proven: {proving} proves it anew")
         listing = list_week(archive.source, week)
         check = check_week(archive, week, listing=listing)
         if check.state not in (GOOD, PRUNED):
@@ -172,7 +167,8 @@ class _Look:
         if record is not None and record.is_of(manifest):  # else of an earlier file, then restored
             self.record = record
         elif known.readers < proof.READERS:
-            return Candidate(week, _PROVEN_BY_OLDER)
+            by_older = "proven by an older version, which read some text of Python 2 wrongly"
+            return Candidate(week, f"{by_older} and found it equal: {proving} proves it anew")
         return self._look_at_raw_side(listing)
 
     def _look_at_raw_side(self, listing: Listing) -> Candidate:
@@ -181,7 +177,8 @@ class _Look:
         if self.record is not None and self.record.ended is not None and not entries:
             return Candidate(week, is_done=True, record=self.record)
         if not _is_what_was_proven(archive, self.manifest):
-            return Candidate(week, "not the file that was proven: make verify DEEP=1 says more")
+            reading = advice.make("verify", DEEP=1)
+            return Candidate(week, f"not the file that was proven: {reading} says more")
         for why in refused_otherwise(archive, self.manifest, {one.key for one in entries}):
             return Candidate(week, f"not kept whole: {why}")
         return Candidate(week, entries=entries, record=self.record)
@@ -213,7 +210,7 @@ def prune(
         if shown is not None and candidate.shown_as(code) != shown.shown_as(code):
             raise Problem(
                 f"The raw snapshots of {week} are not those that were shown any more. Nothing of "
-                "it is deleted; make prune without CONFIRM shows them anew."
+                f"it is deleted; {advice.make('prune', WEEKS=week)} shows them anew."
             )
         record = found.record
         if record is None or record.code != code:
@@ -228,7 +225,7 @@ def prune(
         if left:
             raise Problem(
                 f"{figures.count(len(left), 'raw snapshot')} of {week} are still there, such as "
-                f"{left[0].key}, although S3 says otherwise. Run make prune again; it goes on."
+                f"{left[0].key}, although S3 says otherwise. {advice.make('prune')} goes on."
             )
         ended = replace(record, ended=_time())
         archive.destination.write(manifests.prune_record_key_of(week), _to_bytes(ended))
@@ -240,7 +237,7 @@ def must_be_of_s3(archive: Archive) -> S3Prefix:
     if not isinstance(archive.source, S3Prefix):
         raise Problem(
             f"{archive.source.url} is a folder: prune deletes from S3 only. Remove its files "
-            "yourself, once make verify SHARE=1.0 has found their weeks good."
+            f"yourself, once {advice.make('verify', SHARE='1.0')} has found their weeks good."
         )
     return archive.source
 
@@ -259,13 +256,13 @@ def must_be_allowed(archive: Archive, confirm: str) -> str:
     bucket, _, code = confirm.rpartition(":")
     if not bucket and confirm == source.bucket:
         raise Problem(
-            f"CONFIRM={confirm} names the bucket, and not what is deleted from it: make prune "
-            "without CONFIRM shows that, and prints the command with its code."
+            f"CONFIRM={confirm} names the bucket, and not what is deleted from it: "
+            f"{advice.make('prune')} shows that, and prints the command with its code."
         )
     if bucket != source.bucket or not re.fullmatch("[0-9a-f]{8}", code):
         raise Problem(
-            f"CONFIRM={confirm} is not what make prune has printed for s3://{source.bucket}: run "
-            "it without CONFIRM, which shows what would be deleted, and take its command."
+            f"CONFIRM={confirm} is not what prune has printed for s3://{source.bucket}: "
+            f"{advice.make('prune')} shows what would be deleted; take the command that it prints."
         )
     return code
 
@@ -281,8 +278,8 @@ def _inventory(archive: Archive, manifest: Manifest) -> list[Entry]:
     entries = entries_of(archive, manifest)
     if entries is None:
         raise Problem(
-            "it has no inventory, without which it cannot be restored (remove its week file, and "
-            "make full makes both)"
+            "it has no inventory, without which it cannot be restored: remove its week file, and "
+            f"{advice.make('full')} makes both"
         )
     refused = {one.key for one in entries if one.records is None}
     if (
@@ -305,7 +302,7 @@ def _must_still_be_there(archive: Archive, week: Week, file: StoredObject) -> No
     if now is None or (now.size, now.etag) != (file.size, file.etag):
         raise Problem(
             f"The file of {week} has been replaced while its raw snapshots were being deleted; "
-            "the rest of them stay. make verify says what it is now."
+            f"the rest of them stay. {advice.make('verify', WEEKS=week)} says what it is now."
         )
 
 

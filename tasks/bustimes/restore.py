@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 
+from tasks import advice
 from tasks.bustimes import inventory
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive
@@ -70,7 +71,7 @@ def restore(
     if manifest.week != week.label:
         raise Problem(
             f"{archive.destination.address_of(manifests.key_of(week))} is the manifest of "
-            f"{manifest.week}. make verify WEEKS={week} tells what to do."
+            f"{manifest.week}. {advice.make('verify', WEEKS=week)} tells what to do."
         )
     entries = _entries(archive, week, manifest)
     wanted = _wanted(only, week, entries) if only else None
@@ -102,7 +103,7 @@ def restore(
         raise Problem(
             f"{to.address_of(in_the_way[0])} is there already and is something else{more}; nothing "
             "is overwritten. All others are written. What would have been there comes to an empty "
-            f"place: make restore WEEK={week} TO=folder."
+            f"place: {advice.make('restore', WEEK=week, TO='folder')}"
         )
     knows_names = entries is not None
     return Restored(restored, records, size, refused, merged, knows_names, were_there)
@@ -187,8 +188,8 @@ def _bodies(
     if left or records_of:
         raise Problem(
             f"{archive.destination.address_of(manifests.file_of(week))}: the hour {hour.hour} does "
-            f"not hold the records that its inventory promises. make verify DEEP=1 WEEKS={week} "
-            "tells more."
+            "not hold the records that its inventory promises. "
+            f"{advice.make('verify', WEEKS=week, DEEP=1)} tells more."
         )
 
 
@@ -212,7 +213,7 @@ def _records_by_time(
         what = str(error) if isinstance(error, Damaged) else f"is damaged ({error})"
         raise Problem(
             f"{archive.destination.address_of(file)}: the hour {hour.hour} {what}. "
-            f"make verify DEEP=1 WEEKS={week} tells more."
+            f"{advice.make('verify', WEEKS=week, DEEP=1)} tells more."
         ) from None
     return found
 

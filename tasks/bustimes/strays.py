@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 
-from tasks import figures
+from tasks import advice, figures
 from tasks.bustimes.snapshot import PREFIXES, key_of, time_of
 from tasks.storage import Root, StoredObject
 from tasks.weeks import Week
@@ -149,8 +149,8 @@ def lines(strays: list[Stray], width: int) -> Iterator[str]:
         yield from _examples(missed, width)
         usual = key_of(dt.datetime(2021, 11, 8, 0, 0, 5, tzinfo=dt.UTC))
         yield (
-            f"{'':{width}}Name them as {usual} is, and run make refresh; or, if they are none of "
-            "this archive's, name them in not_ours (NOT_OURS='raw/*.tmp,old/*')."
+            f"{'':{width}}Name them as {usual} is, and {advice.make('refresh')} takes them; or, if "
+            "they are none of this archive's, name them in not_ours (NOT_OURS='raw/*.tmp,old/*')."
         )
     if doubled:
         count = figures.count(len(doubled), "name")
@@ -172,7 +172,7 @@ def sentence(strays: list[Stray]) -> str:
         return ""
     count = figures.count(len(missed), "object")
     verb = "looks like a snapshot and is" if len(missed) == 1 else "look like snapshots and are"
-    return f"{count} {verb} not taken, such as {missed[0]} (make verify says more)"
+    return f"{count} {verb} not taken, such as {missed[0]} ({advice.make('verify')} says more)"
 
 
 def _is_plain(prefix: str) -> bool:

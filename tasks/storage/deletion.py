@@ -95,7 +95,7 @@ def _problem(root: S3Prefix, error: Any) -> Problem:
         return Problem(
             f"{name} cannot be deleted: access is denied ({error.get('Message') or 'Forbidden'}). "
             f"This needs s3:DeleteObject and s3:GetObject on arn:aws:s3:::{root.bucket}/"
-            f"{root.prefix}*; the instances of EC2 get it by the stack's parameter AllowPrune: "
-            "make setup ON=ec2 ALLOW_PRUNE=true."
+            f"{root.prefix}*; the instances of EC2 get it by the stack's parameter AllowPrune, "
+            "for which setup takes ALLOW_PRUNE=true."
         )
     return Problem(f"{name} cannot be deleted: {remedy(code, error.get('Message', ''))}.")

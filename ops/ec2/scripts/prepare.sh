@@ -130,6 +130,7 @@ environment() {
         AWS_REGION "$region" \
         AWS_DEFAULT_REGION "$region" \
         BUSTIMES_HOME "$home" \
+        BUSTIMES_ON ec2 \
         BUSTIMES_CODE "$hash" \
         BUSTIMES_PYTHON "$venv/bin/python" \
         BUSTIMES_SPOOL "$home/spool" \

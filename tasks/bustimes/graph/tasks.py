@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import luigi
 
-from tasks import figures, forks, processes, secrets
+from tasks import advice, figures, forks, processes, secrets
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive, convert_week, now
 from tasks.bustimes.graph import under_way
@@ -20,6 +20,7 @@ from tasks.bustimes.graph.targets import target
 from tasks.bustimes.graph.week_progress import WeekProgress
 from tasks.bustimes.kernel import ADDRESSES
 from tasks.bustimes.listing import weeks_with_snapshots
+from tasks.bustimes.other_names import none_found
 from tasks.bustimes.programs import converter
 from tasks.bustimes.refusals import TooManyRefused
 from tasks.bustimes.strays import sentence
@@ -186,8 +187,8 @@ class AllWeeks(_WeekRange, _OfArchive, luigi.WrapperTask):
         ]
         if not tasks:
             raise Problem(
-                f"There is nothing to convert: {archive.source.url} has no raw snapshots in "
-                f"{ranges(weeks)}. Check SOURCE and WEEKS."
+                f"There is nothing to convert: {none_found(archive.source, weeks)} Check SOURCE "
+                "and WEEKS."
             )
         to_do = sum(not task.complete() for task in tasks)
         if to_do:
@@ -255,6 +256,7 @@ def _replaces(archive: Archive, week: Week, refresh: bool) -> str:
     if check.is_fine:
         return ""
     if not check.can_be_converted:
-        say(f"{week} is left as it is: {check.why}. make verify says what to do.")
+        verify = advice.make("verify", WEEKS=week)
+        say(f"{week} is left as it is: {check.why}. {verify} says what to do.")
         return ""
     return archive.identity(week)

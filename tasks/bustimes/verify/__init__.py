@@ -17,6 +17,7 @@ from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import weeks_with_snapshots
 from tasks.bustimes.manifest import Manifest
+from tasks.bustimes.other_names import none_found
 from tasks.bustimes.verify import claims, findings, proof
 from tasks.bustimes.verify.checker import check_hour
 from tasks.bustimes.verify.deep import Progress, WeekRead, read_weeks
@@ -26,7 +27,7 @@ from tasks.bustimes.verify.states import GAP, GOOD, WeekCheck
 from tasks.bustimes.verify.surface import check_week
 from tasks.bustimes.verify.week_reader import WeekReader
 from tasks.problem import Problem
-from tasks.weeks import Week, ranges
+from tasks.weeks import Week
 
 __all__ = ["Report", "WeekCheck", "check_week", "read_through", "verify"]
 
@@ -65,9 +66,8 @@ def verify(
         and all(check.state == GAP for check in checks)
     ):
         raise Problem(
-            f"There is nothing to verify: {archive.source.url} has no raw snapshots in "
-            f"{ranges(weeks)}, and {archive.destination.url} no week files. Check SOURCE, "
-            "DESTINATION and WEEKS."
+            f"There is nothing to verify: {archive.destination.url} has no week files, and "
+            f"{none_found(archive.source, weeks)} Check SOURCE, DESTINATION and WEEKS."
         )
     places = {check.week: at for at, check in enumerate(checks)}
     report = Report(

@@ -8,6 +8,7 @@ import datetime as dt
 import json
 from dataclasses import asdict, dataclass
 
+from tasks import advice
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import Listing
 from tasks.bustimes.manifest import Manifest
@@ -61,7 +62,7 @@ def read(archive: Archive, week: Week) -> Proof | None:
     except ValueError as error:
         raise Problem(
             f"{archive.destination.address_of(key)} is no record of a verification ({error}). "
-            f"Remove it, and run make verify WEEKS={week} SHARE=1.0 again."
+            f"Remove it, and run {advice.make('verify', WEEKS=week, SHARE='1.0')}"
         ) from None
 
 

@@ -7,7 +7,7 @@ converted again has another listing, and is a week like any other. Reads only.
 
 from dataclasses import dataclass
 
-from tasks import figures
+from tasks import advice, figures
 from tasks.bustimes import inventory
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive
@@ -16,7 +16,6 @@ from tasks.bustimes.manifest import Manifest
 from tasks.bustimes.verify.lateness import entries_of, named
 from tasks.bustimes.verify.records import find_record
 from tasks.bustimes.verify.states import DAMAGED, PRUNED, STALE, WeekCheck, convert_again
-from tasks.make_command import make_command
 from tasks.problem import Problem
 from tasks.weeks import Week
 
@@ -108,7 +107,7 @@ def _look(archive: Archive, manifest: Manifest, listing: Listing, record: PruneR
     details: tuple[str, ...] = ()
     if record.ended is None:
         done = f"{left:,} of {record.objects:,} raw snapshots are left"
-        details = (f"the deletion was broken off, {done}; make prune goes on",)
+        details = (f"the deletion was broken off, {done}; {advice.make('prune')} goes on",)
     elif left:
         count = figures.count(left, "raw snapshot")
         details = (f"{count} of {record.objects:,} are there although all were deleted",)
@@ -140,10 +139,11 @@ def _with_late(
     archive: Archive, manifest: Manifest, listing: Listing, late: list[str]
 ) -> WeekCheck:
     week, is_whole = listing.week, not manifests.gone_from(manifest, listing)
+    restoring = advice.make("restore", WEEK=week, TO=archive.source.url)
+    converting = advice.make("full", WEEKS=week, REFRESH=1)
     back = (
-        "Keep the week file, which holds all others: put those back with "
-        f"{make_command('restore', {'WEEK': str(week), 'TO': archive.source.url})}, then run make "
-        f"full WEEKS={week} REFRESH=1."
+        f"Keep the week file, which holds all others: put those back with {restoring} and then "
+        f"run {converting}"
     )
     return WeekCheck(
         week,

@@ -66,7 +66,7 @@ class Report:
         yield f"weeks      {self._weeks()}"
         yield from self._figures()
         depth = "every byte and line" if self.deep else "listing, size and checksum"
-        yield f"checked    {depth} of every week; {self._compared()} against the raw side"
+        yield f"checked    {depth} of every week; {self._compared()}"
         if self.recorded and self.share == 1:
             weeks = ranges(self.recorded)
             yield f"proven     {weeks}, by every raw snapshot: recorded in _verified/"
@@ -93,7 +93,8 @@ class Report:
     def _verdict(self) -> str:
         bad = sum(not check.is_fine for check in self.checks)
         if bad:
-            return f"Not as it should be: {bad:,} of {figures.count(len(self.checks), 'week')}."
+            due = len(self.checks) - len(self.of(GAP))
+            return f"Not as it should be: {bad:,} of {figures.count(due, 'week')}."
         if not self.is_complete:
             return "Correct, but perhaps not complete: see what is not taken."
         return "Complete and correct."
@@ -106,7 +107,10 @@ class Report:
         yield f"last       {written[-1].week}, to {written[-1].last_snapshot}"
         refused = sum(len(one.refused) for one in written)
         snapshots = sum(one.snapshots for one in written)
-        yield f"snapshots  {snapshots:,}, of which {refused:,} unreadable ones set aside"
+        aside = (
+            f"{refused:,} of them unreadable and set aside" if refused else "all of them readable"
+        )
+        yield f"snapshots  {snapshots:,}, {aside}"
         yield f"records    {sum(one.records for one in written):,}"
         raw = sum(one.raw_bytes for one in written)
         converted = sum(one.output.bytes for one in written)
@@ -114,13 +118,18 @@ class Report:
         yield f"size       {sizes} ({figures.ratio(raw, converted)})"
 
     def _compared(self) -> str:
+        """How much of the raw side was compared with the week files."""
+        if not self.spot_checked:
+            are_gone = all(check.state in (GAP, PRUNED) for check in self.checks)
+            why = ", for the raw snapshots are deleted" if are_gone else ""
+            return f"nothing was compared with the raw side{why}"
         records = figures.count(self.spot_records, "record")
+        count = f"{figures.count(self.spot_checked, 'snapshot')} ({records})"
         if not self.share:
-            return f"{figures.count(self.spot_checked, 'snapshot')} at random ({records})"
+            return f"{count}, drawn at random, against the raw side"
         if self.share == 1:
-            return f"all {figures.count(self.spot_checked, 'snapshot')} ({records})"
-        count = figures.count(self.spot_checked, "snapshot")
-        return f"{count} ({records}), {self.share:.4g} of each week by seed {self.seed},"
+            return f"all {count} against the raw side"
+        return f"{count}, {self.share:.4g} of each week by seed {self.seed}, against the raw side"
 
     def _weeks(self) -> str:
         states = (GOOD, PARTIAL, PRUNED, MISSING, STALE, DAMAGED, RAW_GONE)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tasks import advice
 from tasks.bustimes.manifest import Manifest
 from tasks.bustimes.strays import Stray
 from tasks.weeks import Week
@@ -35,17 +36,17 @@ class WeekCheck:
 
 def convert(week: Week) -> str:
     """The remedy for a week that is not there."""
-    return f"Run make full WEEKS={week}."
+    return f"Run {advice.make('full', WEEKS=week)}"
 
 
 def convert_again(week: Week) -> str:
     """The remedy for a week that a refresh finds out by itself."""
-    return f"Run make full WEEKS={week} REFRESH=1."
+    return f"Run {advice.make('full', WEEKS=week, REFRESH=1)}"
 
 
 def replace(file: str, week: Week) -> str:
     """The remedy for a week that looks right until it is read."""
-    return f"Remove {file} and run make full WEEKS={week}."
+    return f"Remove {file} and run {advice.make('full', WEEKS=week)}"
 
 
 def put_back(file: str) -> str:
