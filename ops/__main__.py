@@ -175,7 +175,7 @@ def plan(options: argparse.Namespace) -> int:
             everything=not options.weeks,
         )
     given = {"WEEKS": options.weeks, "FROM": options.first, "TO": options.last}
-    following = [(advice.make("full", **given), "does it")]
+    following = [(advice.make("full", **given), "converts them")]
     if not made.to_do:
         following = [(advice.make("verify", **given), "checks what is done")] if made.done else []
     on_ec2 = comparison.lines(made) if made.is_all_s3 else ()

@@ -99,8 +99,8 @@ def _next_commands(place: Place) -> list[tuple[str, str]]:
     """What to run next: on one's own snapshots, where these were made up."""
     if place.s3 is None:
         return [(advice.make("plan"), "says what all weeks take")]
-    own = advice.make("plan", SOURCE="folder", DESTINATION="folder")
-    return [(own, "says what your own snapshots take; s3://bucket/prefix is a place as well")]
+    own = advice.make("plan", SOURCE="folder-of-snapshots", DESTINATION="folder-for-weeks")
+    return [(own, "says what your own take; s3://… is a place, too")]
 
 
 def fill(archive: Archive, week: Week) -> str:
@@ -166,9 +166,9 @@ def _figures(
     yield ""
     yield f"raw       {figures.size(raw)} in {figures.count(manifest.snapshots, 'snapshot')}"
     yield f"output    {figures.size(output)}, {figures.ratio(raw, output)}"
-    yield f"refused   {len(manifest.refused)}" + "".join(
-        f"\n          {one.key}: {one.reason}" for one in manifest.refused[:3]
-    )
+    yield f"refused   {len(manifest.refused)}"
+    for one in manifest.refused[:3]:
+        yield f"          {one.key}: {one.reason}"
     yield f"memory    {figures.size(memory.peak_bytes)} at the peak, {peak}"
     yield (
         f"speed     {figures.size(rate)} of raw snapshots a second of CPU: the whole archive "

@@ -166,8 +166,10 @@ class RunProgress:
             return
         columns, rows = _size_of_terminal()
         with self._lock:
-            said = [] if sentence is None else _wrapped(sentence, columns)
             block = self._block(columns, rows)
+            said = [] if sentence is None else [sentence]
+            if block and said:  # else the terminal breaks it: a command can be copied as one line
+                said = _wrapped(said[0], columns)
             height = self._state.height
             up = f"\x1b[{height}A" if height else ""
             # Each line is cleared behind its text, never before it: so nothing flickers.

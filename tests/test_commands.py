@@ -146,7 +146,7 @@ def test_plan_says_what_a_run_would_do_and_does_nothing(
         assert re.search(rf"^{line} +.*\d", planned.stdout, re.MULTILINE), line
     assert "EC2" not in planned.stdout  # whose instances see no folder
     assert not (tmp_path / "out").exists()
-    [following] = re.findall(r"^next +(make full .*)  does it$", planned.stdout, re.MULTILINE)
+    [following] = re.findall(r"^next +(make full .*)  converts them$", planned.stdout, re.MULTILINE)
     ran = make(*shlex.split(following)[1:])
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "out/2021-W45.jsonl.gz").exists()

@@ -73,7 +73,7 @@ REFUSED = {
     "no number at all": (("verify", "SHARE=nan"), "SHARE=nan: give a number above 0"),
     "workers": (("full", "WORKERS=0"), "WORKERS=0: give a whole number from 1 up."),
     "other digits": (("full", "WORKERS=²"), "WORKERS=²: give a whole number from 1 up."),
-    "a seed": (("verify", "SEED=x"), "SEED=x: give the number that make verify has printed."),
+    "a seed": (("verify", "SEED=x"), "SEED=x: give the number that verify has printed."),
     "a place": (("full", "ON=mars"), "ON=mars: not a place. ON=ec2 is one"),
     "a page that is none": (("report", "TO=x.pdf"), "TO=x.pdf: the report is an HTML page"),
     "a setting": (("full", "S3_PORT=0"), "S3_PORT is '0': give a whole number from 1 to 65,535"),
@@ -123,7 +123,7 @@ def test_what_is_typed_is_passed_on_as_it_is_and_no_shell_reads_it(
     ran = make("restore", f"WEEK={ODD}", "TO=x", "SOURCE=in", "DESTINATION=out")
     assert f"{ODD!r} is not an ISO week" in ran.stderr
     ran = make("prune", f"CONFIRM={ODD}", "ALLOW_PRUNE=1", "SOURCE=s3://b", "DESTINATION=s3://b/d")
-    assert f"CONFIRM={ODD} is not what make prune has printed" in ran.stderr
+    assert f"CONFIRM={ODD} is not what prune has printed" in ran.stderr
 
 
 @pytest.fixture

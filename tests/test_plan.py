@@ -8,7 +8,6 @@ import pytest
 
 from ops.ec2 import comparison
 from ops.ec2.costs import Prices
-from tasks import advice
 from tasks.bustimes import plan as planning
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.plan import Plan, PlannedWeek, cost_of_requests, keep_rate, kept_rate
@@ -42,7 +41,8 @@ def test_a_plan_of_a_folder_counts_what_is_there(
     assert made.raw_bytes == sum(path.stat().st_size for path in raw_week.rglob("*.json"))
     assert listed == [None]
     text = "\n".join(made.lines())
-    assert f"200 MB/s each, until {advice.make('smoke')} measures it" in text
+    assert "200 MB/s each, for nothing was measured yet" in text
+    assert "weeks        2021-W44 to 2021-W45: 2, of which 1 has raw snapshots or a file" in text
     assert "output       about " in text
     assert "$" not in text  # nobody asks money for a folder
     assert not made.is_all_s3

@@ -197,7 +197,7 @@ def test_nothing_is_deleted_unless_it_is_allowed_and_the_bucket_is_named(
         must_be_allowed(archive, bucket)
     others = ("", "bucket", archive.source.url, f"{bucket}:", f"{bucket}:0123ABCD", "x:0123abcd")
     for other in others:
-        with pytest.raises(Problem, match="is not what make prune has printed"):
+        with pytest.raises(Problem, match="is not what prune has printed"):
             must_be_allowed(archive, other)
     folder = dataclasses.replace(archive, source=open_root(str(tmp_path / "in")))
     with pytest.raises(Problem, match="is a folder: prune deletes from S3 only"):

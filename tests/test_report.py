@@ -14,6 +14,7 @@ import pytest
 
 from ops.report import FILE, report
 from ops.report import page as page_module
+from tasks import advice
 from tasks.bustimes import prune
 from tasks.bustimes.archive import Archive, convert_week
 from tasks.bustimes.verify import verify
@@ -106,7 +107,7 @@ def test_what_was_really_converted_is_reported_without_the_raw_side(
     assert f"{manifest.records:,} records of 12 snapshots in 1 weekly file, 2021-W45" in text
     assert written.sentences[0].removesuffix(".") in text
     assert "A full day has 144 snapshots (6 in the usual hour)" in text
-    assert written.sentences[1].startswith("2021-W45 is as it should be. None is proven ")
+    assert written.sentences[1].startswith("2021-W45 is as it should be. It is not proven ")
     [refused] = manifest.refused
     assert refused.reason in text
     assert f"{destination.url}/_refused/2021-W45/{refused.key}" in text
@@ -203,7 +204,7 @@ def test_manifests_of_version_1_are_reported_without_what_they_lack(
 ) -> None:
     made_up.write(out, made_up.manifest(WEEK, version=1))
     html = page()
-    assert set(data_of(html)["charts"]) == {"records", "sizes", "costs"}
+    assert set(data_of(html)["charts"]) == {"records"}
     text = text_of(html)
     assert "1 manifest of version 1 (2021-W45) has no vehicles, fields and speed" in text
     assert "No manifest tells fields" in text
@@ -228,7 +229,10 @@ def test_proofs_count_for_the_file_that_was_proven(
     assert [one.proof is not None for one in found.values()] == [True, True, False, False, False]
     assert [one.was_proven for one in found.values()] == [False, False, True, False, True]
     text = text_of(page())
-    assert "1 of 5 are proven record by record, 1 more by a sample; last on 15 November" in text
+    assert (
+        "1 of 5 is proven in full, record by record; 1 more was compared with a sample of the raw "
+        "snapshots; last on 15 November"
+    ) in text
     assert "2 weeks had been verified, but not as the file is now, or by an older version." in text
     assert f"Could not be read, and left out: _verified/{broken}.json." in text
 
@@ -252,9 +256,10 @@ def test_what_verify_found_counts_until_the_week_is_written_again(
     states = [one.state for one in states_of(archive).values()]
     assert states == ["written", "stale", "written", "gap", "missing", "written"]
     text = text_of(page())
-    assert "make verify does that, and ran last on 20 November 2026: what it found counts" in text
-    assert f"2021-W46 stale {late} make refresh WEEKS=2021-W46" in text
-    assert "2021-W49 missing 60 raw snapshots and no file make full WEEKS=2021-W49" in text
+    assert "verify does that, and ran last on 20 November 2026: what it found counts" in text
+    assert f"2021-W46 stale {late} {advice.make('refresh', WEEKS='2021-W46')}" in text
+    converting = advice.make("full", WEEKS="2021-W49")
+    assert f"2021-W49 missing 60 raw snapshots and no file {converting}" in text
     assert "Gaps, without a raw snapshot and so without a file: 2021-W48." in text
     (out / "_verified/findings.json").unlink()
     assert "it has left no findings here" in text_of(page())
@@ -276,12 +281,12 @@ def test_what_verify_and_prune_really_leave_is_understood(bucket: str, tmp_path:
     text = told()
     assert "1 week needs a look: 1 stale." in text
     why = "1 raw snapshot came after it was converted"
-    assert f"2021-W45 stale {why} make refresh WEEKS=2021-W45" in text
-    assert "make verify does that, and ran last on " in text
+    assert f"2021-W45 stale {why} {advice.make('refresh', WEEKS='2021-W45')}" in text
+    assert "verify does that, and ran last on " in text
 
     archive.source.remove([late])
     assert verify(archive, [WEEK], deep=False, share=1.0).recorded == [WEEK]
-    assert "2021-W45 is as it should be. All are proven record by record" in told()
+    assert "2021-W45 is as it should be. It is proven in full, record by record" in told()
     prune.prune(archive, WEEK)
     assert "1 week is pruned (2021-W45): 12 raw objects" in told()
 
@@ -299,7 +304,9 @@ def test_weeks_that_cannot_be_make_no_gap_of_centuries(
 def test_where_there_is_nothing_to_report_that_is_one_sentence(
     archive: Archive, tmp_path: Path
 ) -> None:
-    with pytest.raises(Problem, match=r"There is nothing to report: .* make full makes week files"):
+    with pytest.raises(
+        Problem, match=r"There is nothing to report: .* make full .*makes week files"
+    ):
         report(archive, str(tmp_path), NOW)
 
 
@@ -335,3 +342,105 @@ def test_it_goes_where_it_is_told(
     written = report(archive, to, NOW)
     assert (tmp_path / expected).is_file()
     assert (tmp_path / written.place).samefile(tmp_path / expected)
+
+
+def priced(archive: Archive) -> Archive:
+    """The same with a source in S3, which the report does not read."""
+    return dataclasses.replace(archive, source=open_root("s3://raw"))
+
+
+def test_a_folder_has_no_prices_and_a_bucket_has(archive: Archive, out: Path) -> None:
+    made_up.write(out, made_up.manifest(WEEK))
+
+    def told(of: Archive) -> tuple[str, set[str]]:
+        html = Path(report(of, str(out.parent / "page.html"), NOW).place).read_text()
+        return text_of(html), set(data_of(html)["charts"])
+
+    text, charts = told(archive)
+    assert "$" not in text
+    assert "Size and money" not in text
+    made_up.write(out, made_up.manifest(WEEK.next))
+    assert "costs" not in told(archive)[1]
+    text, charts = told(priced(archive))
+    assert (
+        "S3 takes $0.023 for a GB a month (STANDARD, us-east-1): $0.08 a month for the raw" in text
+    )
+    assert "saved once they are deleted. The week files are in a folder." in text
+    assert "costs" in charts
+
+
+def test_few_weeks_are_drawn_day_by_day_and_one_has_no_chart_of_a_single_figure(
+    out: Path, page: Callable[[], str]
+) -> None:
+    made = made_up.manifest(WEEK)
+    made_up.write(out, made)
+    html = page()
+    data = data_of(html)
+    assert set(data["charts"]) == {"records", "sizes"} == set(data["daily"])
+    assert "Records a day" in text_of(html)
+    assert [day["week"] for day in data["days"]] == [str(WEEK)] * 7
+    assert sum(day["records"] for day in data["days"]) == made["records"]
+    assert sum(day["raw"] for day in data["days"]) == made["raw_bytes"]
+    assert sum(day["size"] for day in data["days"]) == made["output"]["bytes"]
+    for week in span(WEEK.next, Week(2022, 1)):
+        made_up.write(out, made_up.manifest(week))
+    html = page()
+    assert (data_of(html)["daily"], data_of(html)["days"]) == ([], [])
+    assert "Records a week" in text_of(html)
+
+
+def test_without_bytes_of_hours_only_records_are_drawn_by_the_day(
+    out: Path, page: Callable[[], str]
+) -> None:
+    for week in (WEEK, WEEK.next):
+        made_up.write(out, made_up.manifest(week, version=1))
+    data = data_of(page())
+    assert data["daily"] == ["records"]
+    assert "sizes" in data["charts"]
+
+
+def test_a_gap_is_not_said_to_be_as_it_should_be(out: Path, page: Callable[[], str]) -> None:
+    for week in (Week(2021, 40), Week(2021, 41), Week(2021, 44), Week(2021, 45)):
+        made_up.write(out, made_up.manifest(week))
+    keep_findings(out, {"2021-W42": finding("gap"), "2021-W43": finding("gap")})
+    assert (
+        "Of 6 weeks from 2021-W40 to 2021-W45, 4 have a file that is as it should be; 2 have "
+        "neither raw snapshots nor a file (2021-W42 to 2021-W43)."
+    ) in text_of(page())
+
+
+def test_weeks_after_the_last_are_told_by_its_name_and_a_sample_is_no_proof(
+    out: Path, page: Callable[[], str]
+) -> None:
+    made = made_up.manifest(WEEK)
+    made_up.write(out, made)
+    made_up.write_json(out / f"_verified/{WEEK}.json", made_up.proof(made, 0.02))
+    keep_findings(out, {})
+    text = text_of(page())
+    after = "After 2021-W45, the last week here, 261 weeks have ended and have no file here: "
+    assert f"{after}2021-W46 to 2026-W46." in text
+    assert "None is proven in full; 1 was compared with a sample of the raw snapshots" in text
+    assert "proven in full 0 of 1 1 by a sample" in text
+    assert "proven by a sample" not in text
+
+
+def test_the_commands_to_run_next_name_the_places(
+    archive: Archive, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_up.write(out, made_up.manifest(WEEK))
+    monkeypatch.setenv("BUSTIMES_SOURCE", "/a folder")
+    monkeypatch.setenv("BUSTIMES_DESTINATION", str(out))
+    written = report(archive, str(out.parent / "page.html"), NOW)
+    proving = advice.make("verify", SHARE="1.0")
+    assert f"SOURCE='/a folder' DESTINATION={out} " in proving
+    assert any(line.split("  ")[-2].strip() == proving for line in written.lines()[3:])
+    assert proving in text_of(Path(written.place).read_text())
+
+
+def test_rates_have_their_unit(out: Path, page: Callable[[], str]) -> None:
+    made = made_up.manifest(WEEK)
+    made["conversion"]["seconds"] = made["raw_bytes"] / 99.96e6
+    made_up.write(out, made)
+    text = text_of(page())
+    assert "The week was converted at 100 MB/s of raw snapshots;" in text
+    assert re.search(r"2021-W45 written .* 100 MB/s", text)

@@ -11,8 +11,9 @@ from ops.report.days import Calendar, calendar
 from ops.report.fields import Fields, fields_of
 from ops.report.reading import read
 from ops.report.states import states
-from ops.report.text import about, money, percent, shown
+from ops.report.text import about, percent, shown
 from tasks.bustimes.archive import Archive
+from tasks.figures import money
 from tasks.weeks import Week, span
 from tests import report_manifests as made_up
 from tests.report_archive import NOW, WEEK, empty_archive, finding, keep_findings, states_of

@@ -87,7 +87,7 @@ class Page(Browser):
 def years(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of three years with gaps, proofs and retries, and with hostile names."""
     folder = tmp_path_factory.mktemp("years")
-    archive = Archive(load({}), open_root(str(folder / "in")), open_root(str(folder / "out")))
+    archive = Archive(load({}), open_root("s3://raw"), open_root(str(folder / "out")))
     made_up.write_years(folder / "out", Week(2018, 20), Week(2021, 20))
     made = made_up.manifest(Week(2019, 30))
     made["fields"][HOSTILE] = {HOSTILE: 1}
@@ -271,3 +271,74 @@ def test_a_narrow_screen_shows_it_all_without_moving_sideways(
     assert all(left >= 0 and right <= width for left, right in widths), widths
     page.look(width=1280)
     wait_for(lambda: page.box("[data-chart=records] svg")["width"] > 1000)
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_table_that_is_cut_off_says_so(page: Page, years: Path, width: int) -> None:
+    page.look(width=width)
+    page.show(years)
+    tables = (
+        "return [...document.querySelectorAll('.scroll')].filter(box => box.checkVisibility())"
+        ".map(box => [box.scrollWidth > box.clientWidth, !box.nextElementSibling.hidden, "
+        "box.nextElementSibling.textContent, getComputedStyle(box).backgroundImage])"
+    )
+
+    def shown() -> list[tuple[bool, bool, str, str]]:
+        return [tuple(one) for one in page.run(tables)]
+
+    wait_for(lambda: all(cut == said for cut, said, _, _ in shown()))
+    assert any(cut for cut, *_ in shown()) == (width == 400)
+    assert {words for _, _, words, _ in shown()} == {"More columns: scroll sideways →"}
+    assert all("linear-gradient" in image for *_, image in shown())
+    page.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+    wait_for(lambda: all(cut == said for cut, said, _, _ in shown()))
+
+
+def labels(page: Page, chart: str) -> list[str]:
+    """What stands below a chart."""
+    found: list[str] = page.run(
+        f"return [...document.querySelectorAll('[data-chart={chart}] .role-axis')].map(axis => "
+        "[...axis.querySelectorAll('.role-axis-label text')].map(one => one.textContent))"
+        ".find(texts => texts.some(text => /[A-Za-z]{3}/.test(text)))"
+    )
+    return found
+
+
+@pytest.fixture(scope="module")
+def one_week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a single week."""
+    folder = tmp_path_factory.mktemp("week")
+    archive = Archive(load({}), open_root(str(folder / "in")), open_root(str(folder / "out")))
+    made_up.write(folder / "out", made_up.manifest(Week(2021, 45)))
+    return Path(report(archive, str(folder / "report.html"), NOW).place)
+
+
+@pytest.mark.parametrize(("width", "form"), [(1280, "%a %-d %b"), (400, "%a")])
+def test_of_one_week_each_day_is_a_bar_with_its_name(
+    page: Page, one_week: Path, width: int, form: str
+) -> None:
+    page.look(width=width)
+    page.show(one_week)
+    days = [date.strftime(form) for date in Week(2021, 45).dates]
+    for chart, layers in (("records", 1), ("sizes", 2)):
+        assert labels(page, chart) == days
+        bars = f"document.querySelectorAll('[data-chart={chart}] .mark-rect path').length"
+        assert page.run(f"return {bars}") == 7 * layers
+    page.run("document.querySelector('[data-chart=records]').focus()")
+    page.press("Home", "ArrowRight", "ArrowRight")
+    assert re.fullmatch(
+        r"Wednesday, 10 November 2021, 2021-W45: [\d,]+ records in 1,440 snapshots",
+        page.said("[data-chart=records]").replace("Wednesday 10", "Wednesday, 10"),
+    )
+    assert page.text(".calendar") is not None
+    assert page.said(".calendar").startswith("Wednesday, 10 November 2021")
+    assert page.run("return complaints") == []
+
+
+def test_of_a_few_weeks_no_tick_is_named_otherwise_than_the_next(opened: Page) -> None:
+    opened.run("document.querySelector('[data-chart=records]').focus()")
+    opened.press("End", "+", "+", "+", "+", "+", "+")
+    wait_for(
+        lambda: all(re.fullmatch(r"\d+ [A-Z][a-z]{2}", one) for one in labels(opened, "records"))
+    )
+    assert len(labels(opened, "records")) >= 3

@@ -215,3 +215,17 @@ def test_make_verify_exits_with_the_truth(tmp_path: Path, make_snapshots: Make, 
     mended = ops("full", "--weeks", "2021-W45", "--refresh", "--local-scheduler", **places)
     assert mended.returncode == 0
     assert ops("verify", "--weeks", "2021-W45", "--deep", **places).returncode == 0
+
+
+def test_what_was_not_compared_is_not_said_to_be_nothing_of_many() -> None:
+    def checked(report: Report) -> str:
+        [line] = [line for line in report.lines() if line.startswith("checked")]
+        return line.partition("; ")[2]
+
+    pruned = [WeekCheck(Week(2021, 44), "pruned"), WeekCheck(Week(2021, 45), "gap")]
+    deleted = "nothing was compared with the raw side, for the raw snapshots are deleted"
+    assert checked(Report("s3://raw", "s3://v2", pruned, deep=False)) == deleted
+    assert checked(Report("s3://raw", "s3://v2", pruned, deep=True, share=1.0)) == deleted
+    good = [*pruned, WeekCheck(Week(2021, 46), "good")]
+    none_drawn = Report("s3://raw", "s3://v2", good, deep=False)
+    assert checked(none_drawn) == "nothing was compared with the raw side"

@@ -10,6 +10,7 @@ import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks import advice
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.archive import now as time_now
 from tasks.problem import Problem
@@ -22,14 +23,15 @@ FILE = "report.html"
 
 @dataclass(frozen=True)
 class Written:
-    """Where a report is, and what it says in two sentences."""
+    """Where a report is, what it says in two sentences, and commands to run next, with why."""
 
     place: str
     sentences: tuple[str, str]
+    commands: list[tuple[str, str]]
 
     def lines(self) -> list[str]:
         """What to print."""
-        return [self.place, *self.sentences]
+        return [self.place, *self.sentences, *advice.lines(self.commands)]
 
 
 def report(archive: Archive, to: str = "", now: dt.datetime | None = None) -> Written:
@@ -42,15 +44,15 @@ def report(archive: Archive, to: str = "", now: dt.datetime | None = None) -> Wr
         from ops.report import content, page
     except ModuleNotFoundError as error:
         raise Problem(
-            f"The report needs {error.name}, which is not installed: make report installs it, or "
-            "pip install --require-hashes -r ops/report/requirements.lock."
+            f"The report needs {error.name}, which is not installed: {advice.make('report')} "
+            "installs it, or pip install --require-hashes -r ops/report/requirements.lock."
         ) from None
 
     folder, name = target(to)
     made = content.content(archive, now or time_now())
     root = open_root(folder)
     root.write(name, page.render(made.values))
-    return Written(root.address_of(name), made.sentences)
+    return Written(root.address_of(name), made.sentences, made.commands)
 
 
 def target(to: str) -> tuple[str, str]:

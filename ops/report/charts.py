@@ -5,6 +5,7 @@ the epoch. The page's script sets them, and puts in the data.
 Colours are the page's own (``var(--…)``), so that light, dark and paper are its matter alone.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from ops.report.fields import KINDS
@@ -14,6 +15,7 @@ Spec = dict[str, Any]
 COLOURS = {kind: f"var(--{kind.replace(' ', '-')})" for kind in KINDS}
 """Of the kinds of fields."""
 
+_DAY = 86_400_000
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 _CONFIG: Spec = {
     "aria": False,  # the page says it itself, week by week
@@ -31,6 +33,10 @@ _CONFIG: Spec = {
     "axisY": {"domain": False, "ticks": False, "tickCount": 4, "minExtent": 62, "maxExtent": 62},
     "axisX": {
         "grid": False,
+        # Of a short time Vega would name one tick by its weekday and the next one by its month.
+        "labelExpr": (
+            f"end - start < {200 * _DAY} ? utcFormat(datum.value, '%-d %b') : datum.label"
+        ),
         "labelPadding": 5,
         "labelOverlap": True,
         "labelSeparation": 14,
@@ -56,11 +62,38 @@ _BYTES = (
 )
 
 
-def charts(rows: list[str], has: set[str]) -> dict[str, Spec]:
+@dataclass(frozen=True)
+class Shown:
+    """How much time there is to draw: so many weeks from a time on, and charts drawn by the day."""
+
+    weeks: int
+    start: int
+    daily: frozenset[str]
+
+    @property
+    def ticks(self) -> Spec:
+        """What the axis of time says of a short one: each day below its middle, or each Monday."""
+        if self.weeks > 8:
+            return {}
+        if self.weeks > 2:
+            return {"values": _values(self.start, 7 * _DAY, self.weeks), "tickCount": self.weeks}
+        noons = _values(self.start + _DAY // 2, _DAY, 7 * self.weeks)
+        form = "width < 420 ? '%a' : width < 700 ? '%a %-d' : '%a %-d %b'"
+        axis = {"values": noons, "ticks": False, "labelExpr": f"utcFormat(datum.value, {form})"}
+        # Of more values than the count Vega leaves the first and the last.
+        return axis | {"tickCount": 7 * self.weeks, "labelFlush": False}
+
+
+def _values(first: int, step: int, count: int) -> Spec:
+    """Times for an axis; as an expression, for Vega-Lite takes plain numbers for no times."""
+    return {"expr": str([first + step * at for at in range(count)])}
+
+
+def charts(rows: list[str], has: set[str], shown: Shown) -> dict[str, Spec]:
     """Every chart that there is something for, by name.
 
     `rows` are the fields' names, one row each; `has` the names of what some weeks tell: vehicles,
-    rate, retries.
+    rate, retries, rawCost. Of one week, what has a single figure for it is not drawn.
     """
     made = {
         "records": _chart(170, _bars("records", "var(--blue)"), {"labelExpr": _COUNT}),
@@ -78,16 +111,24 @@ def charts(rows: list[str], has: set[str]) -> dict[str, Spec]:
         "fields": _fields(rows),
         "speed": _chart(
             150,
-            [_mark("rate", {"type": "point", "filled": True, "size": 22, "color": "var(--blue)"})],
-            {"labelExpr": f"replace({_BYTES}, /$/, '/s')"},
+            [_points("rate", "var(--blue)")],
+            {"labelExpr": f"datum.value ? replace({_BYTES}, /$/, '/s') : '0'"},
         ),
         "retries": _chart(90, _bars("retries", "var(--amber)"), {"labelExpr": _COUNT}),
     }
-    needs = {"vehicles": "vehicles", "speed": "rate", "retries": "retries"}
+    for spec in made.values():
+        for layer in spec["layer"] if shown.ticks else ():
+            layer["encoding"]["x"] = layer["encoding"]["x"] | {"axis": shown.ticks}
+    for name in shown.daily:
+        for layer in made[name]["layer"]:  # or days that are alike would be one block
+            layer["mark"] |= {"stroke": "var(--page)", "strokeWidth": 2 if shown.weeks < 3 else 1}
+    needs = {"vehicles": "vehicles", "speed": "rate", "retries": "retries", "costs": "rawCost"}
     return {
         name: spec
         for name, spec in made.items()
-        if needs.get(name, "") in has | {""} and (rows or name != "fields")
+        if needs.get(name, "") in has | {""}
+        and (rows or name != "fields")
+        and (shown.weeks > 1 or name in shown.daily)
     }
 
 
@@ -119,11 +160,17 @@ def _mark(field: str, mark: Spec) -> Spec:
 
 
 def _bars(field: str, colour: str) -> list[Spec]:
-    """A bar as broad as the week; none where nothing is known."""
+    """A bar as broad as the week, or day; none where nothing is known."""
     bar = _mark(field, {"type": "rect", "color": colour})
     bar["encoding"] |= {"x": {"field": "from", **_TIME}, "x2": {"field": "to"}, "y2": {"datum": 0}}
     bar["encoding"]["y"] |= {"scale": {"zero": True, "nice": 4}}
     return [bar]
+
+
+def _points(field: str, colour: str) -> Spec:
+    points = _mark(field, {"type": "point", "filled": True, "size": 22, "color": colour})
+    points["encoding"]["y"] |= {"scale": {"zero": True, "nice": 4}}
+    return points
 
 
 def _fields(names: list[str]) -> Spec:

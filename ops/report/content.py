@@ -15,12 +15,14 @@ from ops.report.days import LEVELS, Calendar, calendar
 from ops.report.fields import Field, Fields, fields_of
 from ops.report.reading import read
 from ops.report.refusals import reasons
-from ops.report.sizes import Sums, by_year, dollars, sums
+from ops.report.sizes import Priced, Sums, by_year, sums
 from ops.report.speed import speed
 from ops.report.states import REMEDIES, WeekState, states, strange_weeks
-from ops.report.text import about, money, percent
-from tasks import figures
+from ops.report.text import about, percent
+from tasks import advice, figures
 from tasks.bustimes.archive import Archive
+from tasks.bustimes.plan import is_s3
+from tasks.figures import money
 from tasks.problem import Problem
 from tasks.weeks import Week, ranges
 
@@ -34,10 +36,11 @@ _MOST_NAMED = 4
 
 @dataclass(frozen=True)
 class Content:
-    """The template's values, and two sentences for the terminal."""
+    """The template's values, and what the terminal shows: sentences, and commands to run next."""
 
     values: Values
     sentences: tuple[str, str]
+    commands: list[tuple[str, str]]
 
 
 def content(archive: Archive, now: dt.datetime) -> Content:
@@ -46,12 +49,13 @@ def content(archive: Archive, now: dt.datetime) -> Content:
     weeks = states(holdings, now)
     if not any(one.described for one in weeks):
         raise Problem(
-            f"There is nothing to report: {holdings.url} has no manifest that can be read. make "
-            "full makes week files and their manifests; check DESTINATION."
+            f"There is nothing to report: {holdings.url} has no manifest that can be read. "
+            f"{advice.make('full')} makes week files and their manifests; check DESTINATION."
         )
-    total, days, fields = sums("all", weeks), calendar(weeks), fields_of(weeks)
+    priced = Priced(is_s3(archive.source.url), is_s3(holdings.url))
+    total, days, fields = sums("all", weeks, priced), calendar(weeks), fields_of(weeks)
     pruned = sum(one.prune.bytes for one in weeks if one.prune and one.prune.ended)
-    rows, drawn = data.rows(weeks, fields), data.drawn(fields)
+    rows, drawn = data.rows(weeks, fields, priced), data.drawn(fields)
     headline, state = words.headline(total, weeks[0].week, weeks[-1].week), words.state(weeks)
     values = {
         "url": holdings.url,
@@ -63,18 +67,18 @@ def content(archive: Archive, now: dt.datetime) -> Content:
         "tiles": list(_tiles(weeks, total, pruned, days)),
         "periods": list(data.periods(weeks)),
         "records_sentence": words.records(weeks),
-        "money_sentence": words.money_saved(total),
-        "by_year": by_year(weeks),
+        "money_sentence": words.money_saved(total) if priced.raw else "",
+        "by_year": by_year(weeks, priced),
         "total": total,
         "speed": speed(weeks),
         "speed_sentence": words.speed(speed(weeks), total.weeks),
         "weeks": rows,
-        "data": data.for_script(rows, drawn, days),
+        "data": data.for_script(rows, data.days(weeks), drawn, days, priced),
         "notes": words.notes(weeks, strange_weeks(holdings, now), holdings.unreadable),
     }
-    values |= _of_days(days) | _of_states(weeks, holdings.verified, now)
+    values |= _of_days(days) | _of_states(weeks, holdings.verified, now, priced)
     values |= _of_refusals(weeks, holdings.address_of, total.snapshots) | _of_fields(fields, drawn)
-    return Content(values, (f"{headline}.", state))
+    return Content(values, (f"{headline}.", state), words.commands(weeks, now))
 
 
 def _tiles(
@@ -85,17 +89,26 @@ def _tiles(
     def tile(name: str, figure: str, note: str) -> dict[str, str]:
         return {"name": name, "figure": figure, "note": note}
 
-    proofs = [one.proof for one in weeks if one.proof is not None and one.proof.share == 1]
+    proofs = [one.proof for one in weeks if one.proof is not None]
+    whole = [proof for proof in proofs if proof.share == 1]
     latest = max((proof.when for proof in proofs), default=None)
     yield tile("weekly files", f"{total.weeks:,}", f"of {figures.count(len(weeks), 'week')}")
     yield tile("snapshots", about(total.snapshots), f"{percent(days.share)} of what is due")
     yield tile("records", about(total.records), f"{total.records_a_snapshot:,.0f} in a snapshot")
     sizes = f"{figures.size(total.raw_bytes)} → {figures.size(total.bytes)}"
     yield tile("raw to converted", total.ratio, sizes)
-    raw = f"{money(dollars(pruned))} of raw is gone" if pruned else "once the raw side is pruned"
-    yield tile("saved a month", money(total.saved), raw)
-    when = f"last on {latest:%Y-%m-%d}" if latest else "make verify SHARE=1.0 does it"
-    yield tile("proven in full", f"{len(proofs):,} of {total.weeks:,}", when)
+    raw = (
+        f"{money(total.priced.raw_dollars(pruned))} of raw is gone"
+        if pruned
+        else "once the raw side is pruned"
+    )
+    if total.priced.raw:
+        yield tile("saved a month", money(total.saved), raw)
+    sampled = len(proofs) - len(whole)
+    when = f"last on {latest:%Y-%m-%d}" if latest else "by every raw snapshot"
+    if sampled:
+        when = f"{sampled:,} {'more ' if whole else ''}by a sample"
+    yield tile("proven in full", f"{len(whole):,} of {total.weeks:,}", when)
 
 
 def _of_days(days: Calendar) -> Values:
@@ -108,7 +121,9 @@ def _of_days(days: Calendar) -> Values:
     }
 
 
-def _of_states(weeks: list[WeekState], verified: dt.datetime | None, now: dt.datetime) -> Values:
+def _of_states(
+    weeks: list[WeekState], verified: dt.datetime | None, now: dt.datetime, priced: Priced
+) -> Values:
     """Weeks that are not as they should be; neighbours of the same state in one row."""
     findings = []
     wanting = [one for one in weeks if not one.is_fine]
@@ -119,21 +134,22 @@ def _of_states(weeks: list[WeekState], verified: dt.datetime | None, now: dt.dat
                 "weeks": ranges(those),
                 "state": state,
                 "why": why,
-                "remedy": f"{REMEDIES[state]} {_choice(those)}",
+                "remedy": advice.make(REMEDIES[state], **_choice(those)),
             }
         )
     return {
-        "state_sentences": words.state_details(weeks, verified, now),
+        "state_sentences": words.state_details(weeks, verified, now, priced),
+        "commands": words.commands(weeks, now),
         "findings": findings[:_MOST_ROWS],
         "findings_left": len(findings) - _MOST_ROWS,
     }
 
 
-def _choice(weeks: list[Week]) -> str:
-    """These weeks as an option of make."""
+def _choice(weeks: list[Week]) -> dict[str, str]:
+    """These weeks as options of make."""
     if len(weeks) > _MOST_NAMED:
-        return f"FROM={weeks[0]} TO={weeks[-1]}"
-    return f"WEEKS={','.join(map(str, weeks))}"
+        return {"FROM": str(weeks[0]), "TO": str(weeks[-1])}
+    return {"WEEKS": ",".join(map(str, weeks))}
 
 
 def _of_refusals(

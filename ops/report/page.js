@@ -3,8 +3,9 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const weeks = data.weeks;
+  const { weeks, days } = data;
   const DAY = 86400e3;
+  const LEAST = 4 * 7 * DAY; // of time that charts show, where there is so much
   const whole = [weeks[0].from, weeks[weeks.length - 1].to];
   const plots = [...document.querySelectorAll(".plot")];
   const years = [...document.querySelectorAll(".year svg")];
@@ -35,12 +36,14 @@
     costs: (of) =>
       `${money(of.rawCost)} a month raw, ${money(of.cost)} converted: ${money(of.rawCost - of.cost)} less`,
     fields: (of) => known(of.fields, (value) => `${number(value)} fields${of.changes ? `; ${of.changes}` : ""}`),
-    speed: (of) => known(of.rate, (value) => `${size(value)} a second`),
+    speed: (of) => known(of.rate, (value) => `${size(value)}/s`),
     retries: (of) => known(of.retries, (value) => `${number(value)} requests tried again`),
   };
   const say = (name, of) =>
-    `${of.name}, from ${date(of.from)}: ${of.records === null ? of.state : sentences[name](of)}` +
+    `${of.name ? `${of.name}, from ${date(of.from)}` : `${date(of.from, true)}, ${of.week}`}: ` +
+    (of.records === null ? of.state : sentences[name](of)) +
     (of.records !== null && of.state !== "written" ? ` (${of.state})` : "");
+  const isDaily = (name) => data.daily.includes(name);
   const sayDay = (time, count) => {
     const share = count && data.aDay ? ` of ${number(data.aDay)}` : "";
     const words = count === null ? "no week file" : count ? `${number(count)}${share} snapshots` : "no snapshot at all";
@@ -60,6 +63,9 @@
     return null;
   };
 
+  // The day that is pointed at, or else the first one of the week, as a row.
+  const dayShown = () => days[Math.floor(((day === null ? weeks[week].from : day) - whole[0]) / DAY)];
+
   // Show a week everywhere, and a day of it where it is one.
   function point(toWeek, toDay = null) {
     week = toWeek;
@@ -67,7 +73,8 @@
     const of = week === null ? null : weeks[week];
     for (const [plot, view] of views) {
       placeLine(plot, view);
-      const words = of ? say(plot.dataset.chart, of) : "";
+      const name = plot.dataset.chart;
+      const words = of ? say(name, isDaily(name) ? dayShown() : of) : "";
       plot.closest("figure").querySelector(".readout").textContent = words;
       plot.setAttribute("aria-valuenow", of ? week : weeks.length - 1);
       plot.setAttribute("aria-valuetext", words || "no week chosen; use the arrow keys");
@@ -93,15 +100,14 @@
   // The upright line at the week that is pointed at.
   function placeLine(plot, view) {
     const line = plot.querySelector(".line");
-    const at = week === null ? NaN : weeks[week].middle;
+    const at = week === null ? NaN : isDaily(plot.dataset.chart) ? dayShown().middle : weeks[week].middle;
     line.hidden = !(at >= shown[0] && at <= shown[1]);
     if (!line.hidden) line.style.left = `${view.origin()[0] + view.scale("x")(at)}px`;
   }
 
   function show(from, to) {
-    const least = 4 * 7 * DAY;
     const middle = (from + to) / 2;
-    if (to - from < least) [from, to] = [middle - least / 2, middle + least / 2];
+    if (to - from < LEAST) [from, to] = [middle - LEAST / 2, middle + LEAST / 2];
     shown = [Math.max(whole[0], from), Math.min(whole[1], to)];
     for (const [plot, view] of views)
       view.signal("start", shown[0]).signal("end", shown[1]).runAsync().then(() => placeLine(plot, view));
@@ -121,10 +127,12 @@
     const now = week === null ? weekAt(shown[1] - DAY) : week;
     const step = { ArrowRight: 1, ArrowLeft: -1, PageUp: 13, PageDown: -13 }[event.key];
     const inDays = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    const isCalendar = event.currentTarget === calendar;
+    const chart = event.currentTarget.dataset.chart;
+    const isCalendar = event.currentTarget === calendar || isDaily(chart);
     const to = (at) => Math.min(weeks.length - 1, Math.max(0, at));
     if (isCalendar && (step || inDays)) {
-      const from = day === null ? weeks[now].from : day + (step || 0) * 7 * DAY + (inDays || 0) * DAY;
+      const [across, down] = isDaily(chart) ? [DAY, -DAY] : [7 * DAY, DAY];
+      const from = day === null ? weeks[now].from : day + (step || 0) * across + (inDays || 0) * down;
       const time = Math.min(whole[1] - DAY, Math.max(whole[0], from));
       point(weekAt(time), time);
     } else if (step || inDays) point(week === null ? now : to(now + (step || -inDays)));
@@ -157,15 +165,19 @@
       const time = view.scale("x").invert(event.clientX - left());
       return Math.min(shown[1] - 1, Math.max(shown[0], Number(time)));
     };
+    const pointAt = (time) => {
+      const at = isDaily(plot.dataset.chart) ? time - ((time - whole[0]) % DAY) : null;
+      point(weekAt(time), at);
+    };
     plot.addEventListener("pointermove", (event) => {
-      point(weekAt(timeAt(event)));
+      pointAt(timeAt(event));
       if (pressedAt === null) return;
       const [a, b] = [pressedAt, event.clientX].sort((one, other) => one - other);
       brush.style.left = `${a - plot.getBoundingClientRect().left}px`;
       brush.style.width = `${b - a}px`;
     });
     plot.addEventListener("pointerdown", (event) => {
-      point(weekAt(timeAt(event)));
+      pointAt(timeAt(event));
       if (event.pointerType !== "mouse" || event.button) return;
       pressedAt = event.clientX;
       plot.setPointerCapture(event.pointerId);
@@ -200,7 +212,8 @@
 
   async function draw(plot) {
     const spec = data.charts[plot.dataset.chart];
-    spec.data = { values: plot.dataset.chart === "fields" ? data.spans : weeks };
+    const name = plot.dataset.chart;
+    spec.data = { values: name === "fields" ? data.spans : isDaily(name) ? days : weeks };
     for (const param of spec.params) if (param.name === "start" || param.name === "end") param.value = whole[param.name === "start" ? 0 : 1];
     const options = { mode: "vega-lite", renderer: "svg", actions: false, tooltip: false, ast: true, defaultStyle: false };
     const { view } = await vegaEmbed(plot.querySelector(".drawing"), spec, options);
@@ -209,7 +222,18 @@
     watch(plot, view);
   }
 
+  // Say so where a table is broader than the screen.
+  function watchTable(box) {
+    const sign = document.createElement("p");
+    sign.className = "sideways";
+    sign.textContent = "More columns: scroll sideways →";
+    sign.hidden = true;
+    box.after(sign);
+    new ResizeObserver(() => (sign.hidden = box.scrollWidth <= box.clientWidth)).observe(box);
+  }
+
   async function begin() {
+    document.querySelectorAll(".scroll").forEach(watchTable);
     await Promise.all(plots.map(draw));
     years.forEach(watchYear);
     for (const slider of calendar ? [calendar, ...plots] : plots) {
@@ -218,7 +242,7 @@
       slider.addEventListener("keydown", onKey);
     }
     const period = document.querySelector(".period");
-    period.hidden = false;
+    period.hidden = whole[1] - whole[0] <= LEAST; // there is nothing to look closer at
     period.addEventListener("click", ({ target }) => target.dataset.from && show(Number(target.dataset.from), Number(target.dataset.to)));
     show(...whole);
     point(null);

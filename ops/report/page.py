@@ -17,13 +17,14 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from ops.report.text import money, number, percent, shown, visible
+from ops.report.text import number, percent, shown, visible
 from tasks import figures
 
 _HERE = Path(__file__).parent
 _TOGETHER = re.compile(
     r"(\b\d{4}-W\d\d\b|\b\d\d? [A-Z][a-z]+ \d{4}\b"
-    r"|[\d.,]*\d (?:%|[kMGT]B|hours?|days?|weeks?)(?!\w))"
+    r"|(?:\d+ (?:days?|h|min) )?[\d.,]*\d "
+    r"(?:%|s|min|h|[kMGT]B(?:/s)?|hours?|days?|weeks?)(?![\w/]))"
 )
 _LIBRARY = "window.vegaEmbed = vegaEmbed;"
 
@@ -59,11 +60,12 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "count": figures.count,
-        "money": money,
+        "money": figures.money,
         "number": number,
         "percent": percent,
         "shown": shown,
         "unbroken": _unbroken,
+        "rate": lambda value: "" if value is None else figures.rate(value),
         "size": lambda value: "" if value is None else figures.size(value),
         "minute": lambda moment: moment.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M"),
     }

@@ -43,11 +43,16 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Hour(msgspec.Struct, frozen=True):
-    """An hour of a week that has snapshots; `hour` is as ``2021-11-08T07``."""
+    """An hour of a week that has snapshots; `hour` is as ``2021-11-08T07``.
+
+    `bytes` are those of its member in the week file; version 1 does not tell `raw_bytes`.
+    """
 
     hour: str
     snapshots: Count
     lines: Count
+    bytes: Count = 0
+    raw_bytes: Count | None = None
 
 
 class Output(msgspec.Struct, frozen=True):

@@ -18,11 +18,11 @@ WRITTEN, NO_FILE = "written", "no file"
 FINE = (WRITTEN, PARTIAL, GAP)
 
 REMEDIES = {
-    MISSING: "make full",
-    NO_FILE: "make verify",
-    STALE: "make refresh",
-    DAMAGED: "make verify",
-    RAW_GONE: "make verify",
+    MISSING: "full",
+    NO_FILE: "verify",
+    STALE: "refresh",
+    DAMAGED: "verify",
+    RAW_GONE: "verify",
 }
 """The command that mends it, or says how to."""
 

@@ -33,11 +33,6 @@ def about(value: int) -> str:
     return f"{value:,}"
 
 
-def money(dollars: float) -> str:
-    """``$19.20``; what is less than half a cent is not nothing."""
-    return "<$0.01" if 0 < dollars < 0.005 else f"${dollars:,.2f}"
-
-
 def percent(share: float) -> str:
     """Cut off and not rounded: only all of it is 100 %."""
     if 0 < share < 1:

@@ -6,13 +6,14 @@ from collections import Counter
 from ops.report.days import Calendar
 from ops.report.fields import Fields
 from ops.report.refusals import Reason
-from ops.report.sizes import Sums, dollars, extremes
+from ops.report.sizes import Priced, Sums, extremes
 from ops.report.speed import Speed
 from ops.report.states import NO_FILE, WeekState
-from ops.report.text import about, money, percent, shown
-from tasks import figures
+from ops.report.text import about, percent, shown
+from tasks import advice, figures
 from tasks.bustimes.plan import PER_GB_MONTH
 from tasks.bustimes.verify.states import DAMAGED, GAP, PARTIAL, RAW_GONE
+from tasks.figures import money
 from tasks.weeks import Week, ranges, span
 
 _MOST_NAMED = 5
@@ -50,7 +51,8 @@ def size(total: Sums, pruned_bytes: int) -> str:
         return f"{sentence} That saves {money(total.saved)} a month."
     soon = f"Once the raw ones are pruned, that saves {money(total.saved)} a month"
     if pruned_bytes:
-        soon += f"; raw ones of {money(dollars(pruned_bytes))} a month are deleted already"
+        gone = money(total.priced.raw_dollars(pruned_bytes))
+        soon += f"; raw ones of {gone} a month are deleted already"
     return f"{sentence} {soon}."
 
 
@@ -64,8 +66,17 @@ def state(states: list[WeekState]) -> str:
         verb = "needs" if wanting.total() == 1 else "need"
         return f"{figures.count(wanting.total(), 'week')} {verb} a look: {kinds}. {_proven(states)}"
     first, last = states[0].week, states[-1].week
-    weeks = f"Every week from {first} to {last}" if first != last else f"{first}"
-    return f"{weeks} is as it should be. {_proven(states)}"
+    if first == last:
+        return f"{first} is as it should be. {_proven(states)}"
+    gaps = [one.week for one in states if one.state == GAP]
+    if not gaps:
+        return f"Every week from {first} to {last} is as it should be. {_proven(states)}"
+    there = len(states) - len(gaps)
+    return (
+        f"Of {len(states):,} weeks from {first} to {last}, {there:,} {_has(there)} a file that is "
+        f"as it should be; {len(gaps):,} {_has(len(gaps))} neither raw snapshots nor a file "
+        f"({_listed(gaps)}). {_proven(states)}"
+    )
 
 
 def _proven(states: list[WeekState]) -> str:
@@ -73,17 +84,25 @@ def _proven(states: list[WeekState]) -> str:
     whole = [one for one in there if one.proof is not None and one.proof.share == 1]
     some = [one for one in there if one.proof is not None and one.proof.share < 1]
     if not whole and not some:
-        return "None is proven against its raw snapshots yet: make verify SHARE=1.0 does that."
+        which = "It is not" if len(there) == 1 else "None is"
+        return f"{which} proven against its raw snapshots yet."
     when = max(one.proof.when for one in there if one.proof is not None)
+    more = ""
+    if some:
+        number = f"{len(some):,}{' more' if whole else ''} {'was' if len(some) == 1 else 'were'}"
+        more = f"{number} compared with a sample of the raw snapshots; "
     if not whole:
-        return f"{len(some):,} of {len(there):,} are proven by a sample; last on {_date(when)}."
-    count = "All" if len(whole) == len(there) else f"{len(whole):,} of {len(there):,}"
-    more = f", {len(some):,} more by a sample" if some else ""
-    return f"{count} are proven record by record{more}; last on {_date(when)}."
+        return f"None is proven in full; {more}last on {_date(when)}."
+    if len(there) == 1:
+        return f"It is proven in full, record by record; last on {_date(when)}."
+    count = f"All {len(there):,} are"
+    if len(whole) < len(there):
+        count = f"{len(whole):,} of {len(there):,} {_is(len(whole))}"
+    return f"{count} proven in full, record by record; {more}last on {_date(when)}."
 
 
 def state_details(
-    states: list[WeekState], verified: dt.datetime | None, now: dt.datetime
+    states: list[WeekState], verified: dt.datetime | None, now: dt.datetime, priced: Priced
 ) -> list[str]:
     """What else is to be said of states: where they come from, gaps, prunes, what comes after.
 
@@ -102,45 +121,60 @@ def state_details(
     partial = [one.week for one in states if one.state == PARTIAL]
     if partial:
         said.append(f"Not over yet, and partial: {ranges(partial)}.")
-    said += _pruned(states)
+    said += _pruned(states, priced)
     last, newest = states[-1].week, Week.of(now).previous
     if newest > last:
-        since = len(list(span(last.next, newest)))
+        since = list(span(last.next, newest))
         said.append(
-            f"{figures.count(since, 'finished week')} since then {_has(since)} no file "
-            f"({ranges(list(span(last.next, newest)))}): make plan says whether there is anything "
-            "to convert."
+            f"After {last}, the last week here, {figures.count(len(since), 'week')} "
+            f"{_has(len(since))} ended and {_has(len(since))} no file here: {ranges(since)}."
         )
     return said
+
+
+def commands(states: list[WeekState], now: dt.datetime) -> list[tuple[str, str]]:
+    """What to run next, each with what it does."""
+    found = []
+    if states[-1].week < Week.of(now).previous:
+        found.append((advice.make("plan"), "says whether there is anything to convert"))
+    there = [one for one in states if one.described is not None]
+    if not all(one.proof is not None and one.proof.share == 1 for one in there):
+        verify = advice.make("verify", SHARE="1.0")
+        found.append((verify, "proves every week by all of its raw snapshots"))
+    if any(one.prune is not None and one.prune.ended is None for one in states):
+        found.append((advice.make("prune"), "goes on with what was broken off"))
+    return found
 
 
 def _verified(when: dt.datetime | None) -> str:
     """What verify, which does read the raw side, has to do with it."""
     if when is None:
         return (
-            "Which weeks are stale, and which gaps, only make verify can tell, and it has left no "
+            "Which weeks are stale, and which gaps, only verify can tell, and it has left no "
             "findings here."
         )
     return (
-        f"make verify does that, and ran last on {_date(when)}: what it found counts while a week "
+        f"verify does that, and ran last on {_date(when)}: what it found counts while a week "
         "is as it was then, and what has become stale since then is not known here."
     )
 
 
-def _pruned(states: list[WeekState]) -> list[str]:
+def _pruned(states: list[WeekState], priced: Priced) -> list[str]:
     done = [one for one in states if one.prune is not None and one.prune.ended is not None]
     under_way = [one.week for one in states if one.prune is not None and one.prune.ended is None]
     said = []
     if done:
         prunes = [one.prune for one in done if one.prune is not None]
         size, objects = sum(one.bytes for one in prunes), sum(one.objects for one in prunes)
+        saved = money(priced.raw_dollars(size))
+        saves = f", which saves {saved} a month" if priced.raw else ""
         said.append(
             f"{figures.count(len(done), 'week')} {_is(len(done))} pruned "
             f"({ranges([one.week for one in done])}): {figures.count(objects, 'raw object')}, "
-            f"{figures.size(size)}, deleted, which saves {money(dollars(size))} a month."
+            f"{figures.size(size)}, deleted{saves}."
         )
     if under_way:
-        said.append(f"Being pruned, or broken off in it: {ranges(under_way)}. make prune goes on.")
+        said.append(f"Being pruned, or broken off in it: {ranges(under_way)}.")
     return said
 
 
@@ -204,7 +238,7 @@ def fields(found: Fields) -> str:
         f"{len(names):,} {what} ({named(names)})"
         for names, what in (
             (came, "came later"),
-            (gone, "are not in the last week"),
+            (gone, f"{_is(len(gone))} not in the last week"),
             (empty, "never held anything"),
         )
         if names
@@ -225,11 +259,11 @@ def speed(found: Speed | None, weeks: int) -> str:
         else "No requests were counted."
     )
     which = "The median week" if found.weeks > 1 else "The week"
-    sentence = f"{which} was converted at {figures.size(found.median)} of raw snapshots a second"
+    sentence = f"{which} was converted at {figures.rate(found.median)} of raw snapshots"
     if found.weeks > 1:
         sentence += (
-            f", the slowest at {figures.size(found.slowest)}, the fastest at "
-            f"{figures.size(found.fastest)}"
+            f", the slowest at {figures.rate(found.slowest)}, the fastest at "
+            f"{figures.rate(found.fastest)}"
         )
     taken = _hours(found.seconds / 3600)
     return f"{sentence}; {taken} in all. {tried}{_silent(weeks - found.weeks, 'speed')}"
@@ -237,11 +271,15 @@ def speed(found: Speed | None, weeks: int) -> str:
 
 def money_saved(total: Sums) -> str:
     """What is paid for what."""
-    return (
+    sentence = (
         f"S3 takes ${PER_GB_MONTH} for a GB a month (STANDARD, us-east-1): "
-        f"{money(total.raw_dollars)} a month for the raw snapshots, {money(total.dollars)} for the "
-        f"week files. The difference, {money(total.saved)}, is saved once the raw ones are "
-        "deleted; until then both are paid."
+        f"{money(total.raw_dollars)} a month for the raw snapshots"
+    )
+    if not total.priced.converted:
+        return f"{sentence}, saved once they are deleted. The week files are in a folder."
+    return (
+        f"{sentence}, {money(total.dollars)} for the week files. The difference, "
+        f"{money(total.saved)}, is saved once the raw ones are deleted; until then both are paid."
     )
 
 
@@ -278,6 +316,12 @@ def _hours(hours: float) -> str:
     if hours >= 72:
         return f"{hours / 24:,.1f} days"
     return figures.count(round(hours), "hour") if hours >= 10 else f"{hours:.2g} hours"
+
+
+def _listed(weeks: list[Week]) -> str:
+    """Weeks in words, cut where they are many."""
+    runs = ranges(weeks).split(", ")
+    return ", ".join(runs) if len(runs) <= _MOST_NAMED else f"{', '.join(runs[:3])} and others"
 
 
 def _date(day: dt.date) -> str:

@@ -33,9 +33,10 @@ def _instead(source: Root) -> str:
         nothing = "there is nothing directly in it, or in raw/ below it"
         return f"{nothing}. A snapshot's name is {looked_for}, in UTC."
     some = ", ".join(_shown(one.key) for one in names[:_NAMED])
-    number = f"{_MOST:,} others or more" if len(names) == _MOST else f"{len(names):,} others"
-    number = "one other" if len(names) == 1 else number
-    return f"a snapshot's name is {looked_for}, in UTC, and there is {number}: {some}."
+    number = "is one other" if len(names) == 1 else f"are {len(names):,} others"
+    if len(names) == _MOST:
+        number += " or more"
+    return f"a snapshot's name is {looked_for}, in UTC, and there {number}: {some}."
 
 
 def _shown(key: str) -> str:

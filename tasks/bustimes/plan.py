@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks import advice, figures
+from tasks import figures
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import list_week, weeks_with_snapshots
 from tasks.bustimes.other_names import none_found
@@ -122,12 +122,8 @@ class Plan:
     @property
     def rate_in_words(self) -> str:
         """``60.0 MB/s each, as measured here``."""
-        origin = (
-            "as measured here"
-            if self.rate_is_measured
-            else f"until {advice.make('smoke')} measures it"
-        )
-        return f"{figures.size(self.rate)}/s each, {origin}"
+        measured = "as measured here" if self.rate_is_measured else "for nothing was measured yet"
+        return f"{figures.size(self.rate)}/s each, {measured}"
 
     @property
     def is_all_s3(self) -> bool:
@@ -159,7 +155,9 @@ class Plan:
         """What there is to do, wherever it is done."""
         yield f"source       {self.source}"
         yield f"destination  {self.destination}"
-        yield f"weeks        {len(self.weeks):,} asked for: {ranges(self.weeks)}"
+        there = len(self.weeks) - len(self.gaps)
+        known = f"of which {there:,} {'has' if there == 1 else 'have'} raw snapshots or a file"
+        yield f"weeks        {ranges(self.weeks)}: {len(self.weeks):,}, {known}"
         done = figures.count(len(self.done), "week")
         yield f"done         {done}, {figures.size(self.done_bytes)}"
         if self.gaps:
