@@ -70,8 +70,13 @@ def test_every_command_that_looks_for_snapshots_says_so(
         "BUSTIMES_SOURCE": str(tmp_path / "in"),
         "BUSTIMES_DESTINATION": str(tmp_path / "out"),
     }
-    for command, code in (("full", 2), ("verify", 2), ("plan", 0), ("status", 0)):
-        ran = ops(command, **places)
+    for command, code in (
+        (("full", "--local-scheduler"), 2),
+        (("verify",), 2),
+        (("plan",), 0),
+        (("status",), 0),
+    ):
+        ran = ops(*command, **places)
         assert ran.returncode == code, ran.stderr
         assert f"{NAMES}, and there is one other: trimet.csv." in ran.stdout + ran.stderr, command
     make_snapshots(tmp_path / "in", "2021-W45")
