@@ -129,8 +129,7 @@ class Writer:
         if not is_whole or not (kept == sha256 or self._reads_as(key, path)):
             raise _not_as_sent(
                 self._root.address_of(key),
-                f"({size:,} bytes). It stays in {path}; run it again, or make sync, to send it "
-                "again.",
+                f"({size:,} bytes). It stays in {path}: the next run sends it again.",
             )
 
     def _put(self, key: str, data: bytes, condition: dict[str, Any]) -> str:
