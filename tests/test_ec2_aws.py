@@ -86,6 +86,23 @@ def test_an_endpoint_that_is_none(monkeypatch: pytest.MonkeyPatch, setting: str)
         _ = Aws("us-east-1").account
 
 
+def test_a_setting_that_is_none_is_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_METADATA_SERVICE_TIMEOUT", "soon")
+    with pytest.raises(Problem, match=r"metadata_service_timeout has a value.*'soon'") as told:
+        _ = Aws("us-east-1").account
+    assert "ENDPOINT" not in str(told.value)
+
+
+def test_a_token_of_windows_is_neither_sent_nor_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "planted-token\r")
+    with pytest.raises(Problem, match="AWS_SESSION_TOKEN ends in a carriage return") as told:
+        _ = Aws("us-east-1").account
+    assert "planted" not in str(told.value)
+
+
 def test_a_region_that_is_none() -> None:
     with pytest.raises(Problem, match=r"'mars north' is no region of AWS: .*or EC2_REGION"):
         Aws("mars north").client("ec2")

@@ -21,6 +21,8 @@ from botocore.config import Config
 from tasks.problem import Problem
 from tasks.storage.refusal import remedy
 from tasks.storage.s3 import explained as explained_without_answer
+from tasks.storage.s3_credentials import refuse_unfit
+from tasks.storage.unusable_settings import unusable
 from tasks.storage.wire_logs import keep_credentials_out
 
 if TYPE_CHECKING:
@@ -150,6 +152,7 @@ class Aws:
         )
         with explained("AWS cannot be reached"):
             try:
+                refuse_unfit(self._session.get_credentials())
                 client: Any = self._session.client(service, config=config)
             except aws.InvalidRegionError:
                 raise Problem(
@@ -157,10 +160,8 @@ class Aws:
                     "or EC2_REGION."
                 ) from None
             except ValueError as error:
-                raise Problem(
-                    f"{error}. Correct AWS_ENDPOINT_URL: it looks like http://127.0.0.1:5555. For "
-                    "AWS itself, unset it."
-                ) from None
+                session: Any = self._session
+                raise unusable(session._session, error, ("AWS_ENDPOINT_URL",)) from None
         return client
 
 

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 import botocore.session
 from botocore import exceptions as aws
 from botocore.config import Config
-from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 
 from tasks.out_of_memory import is_out_of_memory
 from tasks.problem import Problem
@@ -35,12 +34,12 @@ from tasks.storage.s3_listing import list_quickly
 from tasks.storage.s3_parameters import send_always
 from tasks.storage.s3_regions import follow_regions
 from tasks.storage.s3_resolution import make_resolvable
+from tasks.storage.unusable_settings import unusable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-_OF_ENDPOINTS = ("Invalid endpoint", "Port ", "Invalid IPv6 URL")
 _FIRST_LOOK = 4
 _HASTY = Patience(connect=3, stall=5, request=15, attempts=2)
 _attempts: "WeakKeyDictionary[S3Client, Attempts]" = WeakKeyDictionary()
@@ -122,30 +121,7 @@ def _created(session: botocore.session.Session, patience: Patience, is_aws: bool
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
-        raise _unusable(session, error) from None
-
-
-def _unusable(session: botocore.session.Session, error: Exception) -> Problem:
-    """What to say of a setting that boto3 cannot use; boto3 itself rarely says which."""
-    told = "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(error))
-    if any(word in told for word in _OF_ENDPOINTS):
-        return Problem(
-            f"{told}. Correct AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL): it looks like "
-            "http://127.0.0.1:5555. For AWS itself, unset it."
-        )
-    for name, (in_file, in_environment, *_) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
-        try:
-            session.get_config_variable(name)
-        except ValueError as why:
-            return Problem(
-                f"AWS's setting {in_file or name} has a value that boto3 cannot use ({why}). "
-                f"Correct or unset it: {in_environment} in the environment, {in_file or name} in "
-                "AWS's config file."
-            )
-    return Problem(
-        f"boto3 cannot use an AWS setting of this machine ({type(error).__name__}: {told}). Look "
-        "through the variables that begin with AWS_, and through the files below ~/.aws."
-    )
+        raise unusable(session, error, _ENDPOINTS) from None
 
 
 def _is_aws(client: "S3Client") -> bool:

@@ -100,6 +100,13 @@ def current_credentials() -> ReadOnlyCredentials | None:
     return now
 
 
+def refuse_unfit(found: Any) -> None:
+    """Raises `Problem` for credentials that do not come from AWS itself and cannot be used."""
+    if type(found) is Credentials:
+        secrets.remember(found.access_key, found.secret_key, found.token)
+        _must_be_fit(found.get_frozen_credentials(), found.method)
+
+
 def check_before_signing(client: "S3Client") -> None:
     """Have a client refuse credentials that are not fit before it signs anything with them."""
     events: Any = client.meta.events  # described without what handlers return
