@@ -181,7 +181,7 @@ class S3Prefix:
                 return {**head, "ContentLength": int(stored)}
             if "ContentLength" in head:
                 return head
-        raise GivenUp(sentence="the store does not tell how long it is.")
+        raise GivenUp(sentence="the store does not tell how long it is.", status=200)
 
     def stored_sha256(self, key: str, /) -> str | None:
         with explained(f"{self.address_of(key)} cannot be looked at"):
@@ -249,7 +249,7 @@ class S3Prefix:
                 break
             answer["Body"].close()
         else:
-            raise GivenUp(sentence=f"{SENT_OTHERWISE}.")
+            raise GivenUp(sentence=f"{SENT_OTHERWISE}.", status=200)
         if "Range" in more:
             try:
                 must_be_the_range(answer, more["Range"])
