@@ -247,7 +247,7 @@ _TOOLS = (
     Command(
         "test",
         "the project's tests",
-        programs=(("python", "-m", "pytest"),),
+        programs=(("python", "-m", "tests.servers"), ("python", "-m", "pytest")),
         more=Option("PYTEST", "what else to tell pytest: PYTEST='-k verify'", metavar="OPTIONS"),
         settings=tuple(
             Option(name, text, variable=name, metavar="n")
