@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas
+import polars
 import pytest
 
 from tasks.bustimes import manifest as manifests
@@ -268,6 +270,60 @@ def test_pyarrow_says_so_where_a_column_is_not_what_it_is_told(frames: dict[str,
         with pytest.raises(pyarrow.ArrowInvalid):
             pyarrow.json.read_json(FILE, parse_options=options)
     assert "routeNumber" not in frames["columns"]
+
+
+KINDS = [
+    (True, 1),
+    (1, True),
+    (1.5, True),
+    (1, 1.5),
+    (True, "x"),
+    (1, "7-A"),
+    ("2021-11-08", "7"),
+    ({"a": 1}, 1),
+    ({"a": 1}, {"b": 2}),
+    ([1], ["x"]),
+    (1, (1 << 63) + 1),
+    (None, {"a": [None, 1]}),
+]
+
+
+def read_by(reader: str) -> Callable[[], object]:
+    """What reads the last value of a file in the way of the README's example."""
+    if reader == "duckdb":
+        [file] = re.findall(r"read_json\(.*?\)", examples("sql")[0])
+        query = f"SELECT to_json(value) FROM {file} WHERE vehicleID = {FIRST_LINES}"
+        return lambda: json.loads(duckdb.sql(query).fetchall()[0][0])
+    [example] = [one for one in examples("python") if "polars" in one]
+    pattern = {"polars": r"polars\.read_ndjson\(.*?\)", "pandas": r"pandas\.read_json\(.*?\n\)"}
+    [call] = re.findall(pattern[reader], example, re.DOTALL)
+    names: dict[str, Any] = {"polars": polars, "pandas": pandas}
+    if reader == "polars":
+        return lambda: eval(call, names).row(-1, named=True)["value"]
+    return lambda: value(eval(call, names)["value"].iloc[-1])
+
+
+@pytest.mark.parametrize("reader", ["duckdb", "polars", "pandas"])
+def test_no_change_of_kind_changes_a_value_without_a_word(
+    reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what JSON says, or text of it, or there is an error."""
+    monkeypatch.chdir(tmp_path)
+    errors = 0
+    for early, late in KINDS:
+        records = [{"vehicleID": number, "value": early} for number in range(FIRST_LINES)]
+        records.append({"vehicleID": FIRST_LINES, "value": late})
+        lines = "".join(json.dumps(one) + "\n" for one in records)
+        (tmp_path / FILE).write_bytes(gzip.compress(lines.encode(), 1))
+        try:
+            found = read_by(reader)()
+        except Exception:  # whatever the library calls it
+            errors += 1
+            continue
+        if isinstance(found, dict):  # columns of all names
+            found = {name: one for name, one in found.items() if one is not None}
+        assert (type(found), found) == (type(late), late), f"{early!r}, then {late!r}"
+    assert errors < len(KINDS) // 2
 
 
 def test_awswrangler_reads_weeks_and_nothing_beside_them(raw_side: Path, bucket: str) -> None:

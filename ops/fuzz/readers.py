@@ -24,7 +24,7 @@ from tasks.bustimes.python_repr import CODE_POINTS, Escapes
 from tasks.bustimes.snapshot import Records, Refused, VehicleKey
 from tasks.bustimes.synthetic import snapshots as synthetic_snapshots
 from tasks.bustimes.verify import second_reader
-from tasks.compression import unpack_segment
+from tasks.compression import deflate_stream, unpack_segment
 from tasks.settings import PYTHON_ESCAPES
 
 _MOST_BODIES = 8
@@ -228,7 +228,10 @@ def _must_compress(texts: list[str], using: Kernel) -> None:
     )
     end = line_end(_TIME)
     by_vehicle = [record for vehicle in range(3) for record in records[vehicle::3]]
-    assert _unpacked(hour) == b"".join(one[:-1] + end for one in by_vehicle)
+    text = b"".join(one[:-1] + end for one in by_vehicle)
+    assert _unpacked(hour) == text
+    stream = deflate_stream(text, 1 + len(texts) % 9)
+    assert b"".join(unpack_segment(using.segment_of(stream), len(text), hour.crc32)) == text
     assert hour.fields == {"vehicleID": {"integer": len(records)}, "a": {"text": len(records)}}
 
 

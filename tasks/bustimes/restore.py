@@ -2,10 +2,10 @@
 
 Each snapshot is written under its own raw name as a JSON list of exactly the records that its
 original held, in the archive's order; an empty one is an empty list; one that was refused comes
-back byte for byte. Converting what was restored gives the same week file again. The place is listed
-first: what is there already must be the same, or the original itself, as where a deletion was
-broken off, and is left alone; nothing that is in the way is overwritten. Reads the archive, never
-the raw side.
+back byte for byte. Converting what was restored gives the same week file again, in today's layout.
+The place is listed first: what is there already must be the same, or the original itself, as where
+a deletion was broken off, and is left alone; nothing that is in the way is overwritten. Reads the
+archive, never the raw side.
 """
 
 import datetime as dt

@@ -106,7 +106,7 @@ static bool pass_codes(void) {
         u32 entry = literal_table.entries[bits & literal_table.mask], taken = entry & TAKEN;
         u32 distance = distance_table.entries[bits >> taken & distance_table.mask];
         u32 has_distance = (entry & DISTANCE_FOLLOWS) / DISTANCE_FOLLOWS;
-        place += taken + (distance & -has_distance);
+        place += taken + distance * has_distance;
         if (!entry || has_distance > distance) return false;
         if (entry & ENDS_BLOCK) return true;
     }
