@@ -108,6 +108,7 @@ def _example_manifests() -> list[bytes]:
 def _records(data: bytes) -> None:
     root: Any = SimpleNamespace(
         url="s3://bucket",
+        address_of=lambda key: f"s3://bucket/{key}",
         find=lambda key: StoredObject(key, len(data), "e", 0.0),
         read=lambda _key: data,
         write=lambda _key, _data: None,
@@ -160,6 +161,7 @@ class _KeptFiles:
     def feed(self, data: bytes) -> None:
         root: Any = SimpleNamespace(
             url="s3://bucket",
+            address_of=lambda key: f"s3://bucket/{key}",
             objects=lambda prefix: iter([StoredObject(f"{prefix}x", len(data), "e", 0.0)]),
             read=lambda _key: data,
             read_with_etag=lambda _key: (data, "e"),
