@@ -21,6 +21,7 @@ from tasks.problem import Problem
 from tasks.storage import StoredObject, s3_clients
 from tasks.storage.patience import Patience
 from tasks.storage.s3 import S3Prefix
+from tasks.storage.s3_listing import ARCHIVE_CLASSES
 from tests.conftest import forget
 
 TIME = "2021-11-08T00:00:05.000Z"
@@ -71,7 +72,11 @@ class Answers:
         self._body, self._status = body, 200
         return [
             StoredObject(
-                one["Key"], one["Size"], one["ETag"].strip('"'), one["LastModified"].timestamp()
+                one["Key"],
+                one["Size"],
+                one["ETag"].strip('"'),
+                one["LastModified"].timestamp(),
+                archived=kind if (kind := one.get("StorageClass")) in ARCHIVE_CLASSES else "",
             )
             for one in self._botocores.list_objects_v2(Bucket="b").get("Contents", [])
         ]
@@ -99,6 +104,8 @@ objects = st.builds(
     st.integers(0, 5 * 10**12),
     st.from_regex(r"[0-9a-f]{32}(-[1-9][0-9]{0,3})?", fullmatch=True),
     st.integers(1_136_073_600_000, 4_102_444_800_000).map(lambda milliseconds: milliseconds / 1000),
+    no_file=st.just(""),
+    archived=st.just(""),
 )
 
 
@@ -233,3 +240,33 @@ def test_a_fork_makes_a_client_of_its_own_while_the_parent_makes_one(bucket: str
             threading.Timer(60, os._exit, [1]).start()  # rather than wait for ever
             os._exit(0 if S3Prefix(bucket).client else 2)
         assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("storage_class", "status", "archived"),
+    [
+        ("STANDARD", "", ""),
+        ("GLACIER_IR", "", ""),
+        ("GLACIER", "", "GLACIER"),
+        ("DEEP_ARCHIVE", "", "DEEP_ARCHIVE"),
+        (
+            "GLACIER",
+            "<RestoreStatus><IsRestoreInProgress>true</IsRestoreInProgress></RestoreStatus>",
+            "GLACIER, being restored",
+        ),
+        (
+            "DEEP_ARCHIVE",
+            "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>"
+            f"<RestoreExpiryDate>{TIME}</RestoreExpiryDate></RestoreStatus>",
+            "",
+        ),
+    ],
+)
+def test_a_listing_tells_what_is_archived_and_what_is_restored(
+    answers: Answers, storage_class: str, status: str, archived: str
+) -> None:
+    for end in (f"{status}<StorageClass>{storage_class}<", f"<StorageClass>{storage_class}<"):
+        if end.startswith("<StorageClass") and status:
+            continue
+        odd = item("k").replace("<StorageClass>STANDARD<", end)
+        assert [one.archived for one in answers.by_us(page(odd, item("l")))] == [archived, ""]

@@ -23,6 +23,7 @@ from tasks.bustimes.strays import Stray, survey
 from tasks.problem import Problem
 from tasks.settings import Settings, load
 from tasks.storage import Overtaken, Root, StoredObject, open_root
+from tasks.storage.archived import must_be_readable
 from tasks.weeks import Week, chosen
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def convert_week(
             return WeekResult(None, "has no raw snapshots")
         if stored is None:
             _must_not_pass_for_all(archive, week)
+        _must_be_readable(archive, listing)
         on_hour = on_listing(listing)
         manifest = weekfile.finish(
             listing, over, archive.source, spooled, archive.settings, processes, on_hour
@@ -189,6 +191,13 @@ def convert_week(
         if stored is not None:
             _must_not_be_less(archive, spooled, manifest)
         return WeekResult(_publish(spooled, archive, stored), "converted")
+
+
+def _must_be_readable(archive: Archive, listing: Listing) -> None:
+    """Nothing of a week is fetched that S3 has archived: each GET would be paid for and refused."""
+    objects = [one.stored for one in listing.snapshots]
+    if any(one.archived for one in objects):
+        must_be_readable(listing.week.label, archive.source.url, objects)
 
 
 def _must_not_pass_for_all(archive: Archive, week: Week) -> None:

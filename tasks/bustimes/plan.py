@@ -17,6 +17,8 @@ from tasks.bustimes.listing import list_week, weeks_with_snapshots
 from tasks.bustimes.other_names import none_found
 from tasks.bustimes.strays import Stray, ours
 from tasks.bustimes.strays import lines as stray_lines
+from tasks.storage.archived import Archived, counted, together
+from tasks.storage.archived import lines as archived_lines
 from tasks.weeks import Week, ranges
 
 RATE = 200e6
@@ -74,6 +76,7 @@ class PlannedWeek:
     snapshots: int
     raw_bytes: int
     strays: list[Stray] = field(default_factory=list)
+    archived: list[Archived] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,12 @@ class Plan:
             f"{ranges([week.week for week in self.to_do])}"
         )
         yield (f"snapshots    {self.snapshots:,}, {figures.size(self.raw_bytes)} to read")
+        for at, line in enumerate(archived_lines(together(self._archived()))):
+            yield f"{'' if at else 'archived':13}{line}"
+
+    def _archived(self) -> Iterator[Archived]:
+        for week in self.to_do:
+            yield from week.archived
 
 
 def plan(
@@ -197,7 +206,9 @@ def plan(
     def planned(week: Week) -> PlannedWeek:
         listing = list_week(archive.source, week)
         on_week()
-        return PlannedWeek(week, len(listing.snapshots), listing.raw_bytes, listing.strays)
+        archived = counted(one.stored for one in listing.snapshots)
+        count = len(listing.snapshots)
+        return PlannedWeek(week, count, listing.raw_bytes, listing.strays, archived)
 
     with ThreadPoolExecutor(_WEEKS_AT_ONCE) as threads:
         to_do = list(threads.map(planned, sorted(found)))

@@ -24,7 +24,8 @@ class StoredObject(NamedTuple):
     The tag is S3's ETag; in a folder it is the time of the last change, in nanoseconds. `written`
     is when the object was last written, in seconds since the epoch. `no_file` says what stands in a
     folder under this name if it is no file, such as "a link that leads nowhere"; only
-    `Root.entries` gives such.
+    `Root.entries` gives such. `archived` is the storage class of an object that cannot be read
+    until S3 has restored it, as far as a listing tells: "GLACIER", "DEEP_ARCHIVE, being restored".
     """
 
     key: str
@@ -32,6 +33,7 @@ class StoredObject(NamedTuple):
     etag: str
     written: float
     no_file: str = ""
+    archived: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,10 @@ class Root(Protocol):
         """Every object whose key starts with `prefix`, in key order."""
 
     def entries(self, prefix: str) -> Iterator[StoredObject]:
-        """As `objects`, and in a folder also what is no file (`StoredObject.no_file`)."""
+        """As `objects`, and in a folder also what is no file (`StoredObject.no_file`).
+
+        Of archived objects of S3 it finds out which are restored, by a second listing.
+        """
 
     def survey(self, skip: Callable[[str], str]) -> Iterator[StoredObject]:
         """All entries below the root in key order, but for those that `skip` passes over.

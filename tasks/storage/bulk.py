@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from tasks import open_files
-from tasks.problem import Problem
 from tasks.storage import StoredObject
 from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.folder import open_file
-from tasks.storage.listed import changed, gone
+from tasks.storage.listed import Unreadable, changed, gone
 from tasks.storage.patience import Patience
 from tasks.storage.traffic import Traffic
 
@@ -96,7 +95,7 @@ def _opened(folder: Path, stored: StoredObject) -> Iterator[BinaryIO]:
     except FileNotFoundError:
         raise gone(str(path)) from None
     except OSError as error:
-        raise Problem(
+        raise Unreadable(
             f"{path} cannot be read: {error.strerror}. Mend that and run it again."
         ) from None
     with file:

@@ -23,6 +23,7 @@ from tasks.problem import Problem
 from tasks.processes import is_alive
 from tasks.storage import StoredObject, overtaken
 from tasks.storage.address import BulkSource, Credentials
+from tasks.storage.listed import Unreadable
 
 _CHUNK_BYTES = 1 << 20
 _FOLDER = "a folder"
@@ -324,4 +325,5 @@ def _problem(path: Path, done: str, error: OSError) -> Problem:
         errno.EEXIST: "a file of that name is in the way; choose another folder",
     }
     why = remedies.get(error.errno or 0, f"{error.strerror}; mend that and run it again")
-    return Problem(f"{path} cannot be {done}: {why}.")
+    kind = Unreadable if done == "read" else Problem
+    return kind(f"{path} cannot be {done}: {why}.")

@@ -31,8 +31,9 @@ from tasks.storage.answers import (
 from tasks.storage.dialect import CHECKSUMS_REFUSED, is_of_aws, may_be_of_a_header
 from tasks.storage.encodings import GZIP, other
 from tasks.storage.kept_checksums import Check, checks_of
-from tasks.storage.listed import CredentialsExpired, changed, gone
+from tasks.storage.listed import CredentialsExpired, Unreadable, changed, gone
 from tasks.storage.patience import MOMENTS_OF_CLOCK, USED_UP, Patience, tried
+from tasks.storage.refusal import CODES_OF_ONE_OBJECT
 from tasks.storage.signing import Signer
 from tasks.storage.traffic import Traffic
 from tasks.storage.transfers import Limits, Transfer, Transfers
@@ -289,7 +290,9 @@ class Gets:
             return 0.0
         is_clock = failure.kind is Kind.CLOCK
         if failure.kind is Kind.REFUSED or (is_clock and get.clock_was_set >= MOMENTS_OF_CLOCK):
-            return Problem(f"{place} cannot be read: {failure.sentence}.")
+            is_of_one = (failure.code or str(failure.status)) in CODES_OF_ONE_OBJECT
+            kind = Unreadable if is_of_one else Problem
+            return kind(f"{place} cannot be read: {failure.sentence}.")
         if self._retries_left <= 0:
             return Problem(f"{place} cannot be read ({failure.reason}), {USED_UP}")
         if is_clock:

@@ -10,9 +10,14 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _OTHER_REGION = "the bucket lies in another region; set AWS_REGION to that one"
+CODES_OF_ONE_OBJECT = ("AccessDenied", "403", "NoSuchKey", "404", "InvalidObjectState")
+"""Those that say nothing of the objects beside it."""
+
 _REMEDIES = {
     "NoSuchBucket": "there is no such bucket; create it, or correct its name",
     "NoSuchKey": "the object is gone, or was never there; run it again to list afresh",
+    "InvalidObjectState": "S3 has archived the object, and must restore it before it can be read "
+    "(aws s3api restore-object; README, Archived snapshots)",
     "404": "there is nothing of that name; correct the address, or AWS_ENDPOINT_URL_S3 if it is "
     "set",
     "403": "access is denied; check AWS_PROFILE, the bucket's policy, and that of the key if the "

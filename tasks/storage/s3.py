@@ -100,7 +100,35 @@ class S3Prefix:
         yield from self._list(Prefix=self.key(prefix))
 
     def entries(self, prefix: str) -> Iterator[StoredObject]:
-        return self.objects(prefix)
+        found = list(self.objects(prefix))
+        if any(one.archived for one in found):
+            found = self._with_restored(prefix, found)
+        return iter(found)
+
+    def _with_restored(self, prefix: str, found: list[StoredObject]) -> list[StoredObject]:
+        """The same as S3 has them by now: of a restored object a plain listing does not say it.
+
+        A store that tells it in no listing is asked for one object, and if that is restored, for
+        each.
+        """
+        with contextlib.suppress(Problem):  # of a store that does not know what it is asked for
+            told = self._list(Prefix=self.key(prefix), OptionalObjectAttributes=["RestoreStatus"])
+            now = {one.key: one for one in told}
+            if any(one.archived != now.get(one.key, one).archived for one in found):
+                return [now.get(one.key, one) for one in found]
+        first = next(one for one in found if one.archived)
+        if self._restored(first) == first:
+            return found
+        return [self._restored(one) if one.archived else one for one in found]
+
+    def _restored(self, stored: StoredObject) -> StoredObject:
+        with explained(f"{self.url}/{stored.key} cannot be looked at"):
+            head = self.client.head_object(Bucket=self.bucket, Key=self.key(stored.key))
+        told = head.get("Restore", "")
+        if 'ongoing-request="false"' in told:
+            return stored._replace(archived="")
+        being = ", being restored" if "ongoing-request" in told else ""
+        return stored._replace(archived=f"{stored.archived.partition(',')[0]}{being}")
 
     def survey(self, skip: Callable[[str], str]) -> Iterator[StoredObject]:
         where: dict[str, Any] = {"Prefix": self.prefix, "MaxKeys": _SURVEYED_AT_ONCE}

@@ -8,7 +8,8 @@ from botocore.parsers import ResponseParserError
 
 from tasks.out_of_memory import is_out_of_memory
 from tasks.problem import Problem
-from tasks.storage.refusal import remedy
+from tasks.storage.listed import Unreadable
+from tasks.storage.refusal import CODES_OF_ONE_OBJECT, remedy
 from tasks.storage.s3_attempts import GivenUp
 
 _NONSENSE = (
@@ -26,7 +27,8 @@ def explained(what: str) -> Iterator[None]:
     except GivenUp as error:
         raise Problem(f"{what}: {error}") from None
     except aws.ClientError as error:
-        raise Problem(f"{what}: {remedy(code_of(error), message_of(error))}.") from None
+        kind = Unreadable if code_of(error) in CODES_OF_ONE_OBJECT else Problem
+        raise kind(f"{what}: {remedy(code_of(error), message_of(error))}.") from None
     except aws.ProfileNotFound as error:
         raise Problem(f"{what}: {error}. Correct AWS_PROFILE, or unset it.") from None
     except aws.PartialCredentialsError as error:

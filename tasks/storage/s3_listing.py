@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 _MOST_EMPTY_PAGES = 1000  # there may be some
 _TAKEN = "ObjectsTaken"
+ARCHIVE_CLASSES = ("GLACIER", "DEEP_ARCHIVE")
+"""The storage classes whose objects S3 must restore before they can be read."""
 _OBJECT = re.compile(
     r"<Contents><Key>([^<&\s]+)</Key>"
     r"<LastModified>(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?Z)</LastModified>"
     r'<ETag>(?:&quot;|")([\w-]+)(?:&quot;|")</ETag>'
     r"(?:<Checksum(?:Algorithm|Type)>\w+</Checksum(?:Algorithm|Type)>)*"
     r"<Size>(\d+)</Size>"
-    r"(?:<StorageClass>\w+</StorageClass>)?</Contents>",
+    r"(?:<StorageClass>(\w+)</StorageClass>)?</Contents>",
     re.ASCII,
 )
 
@@ -74,16 +76,29 @@ def no_listing(url: str, why: str) -> Problem:
 
 def objects_of(page: Any, prefix: str) -> Iterator[StoredObject]:
     """The objects of an answer to `list_objects_v2`, their keys without the prefix."""
-    taken: list[tuple[str, str, str, str]] | None = page.get(_TAKEN)
+    taken: list[tuple[str, str, str, str, str | None]] | None = page.get(_TAKEN)
     if taken is None:
         for item in page.get("Contents", []):
             key, written = item["Key"].removeprefix(prefix), item["LastModified"].timestamp()
-            yield StoredObject(key, item["Size"], item["ETag"].strip('"'), written)
+            archived = _archived(item.get("StorageClass"), item.get("RestoreStatus", {}))
+            tag = item["ETag"].strip('"')
+            yield StoredObject(key, item["Size"], tag, written, archived=archived)
         return
     is_quoted = page.get("EncodingType") == "url"  # botocore asks for that by itself
-    for key, written, etag, size in taken:
+    for key, modified, etag, size, storage_class in taken:
         name = (unquote_plus(key) if is_quoted else key).removeprefix(prefix)
-        yield StoredObject(name, int(size), etag, dt.datetime.fromisoformat(written).timestamp())
+        written = dt.datetime.fromisoformat(modified).timestamp()
+        archived = _archived(storage_class, {})
+        yield StoredObject(name, int(size), etag, written, archived=archived)
+
+
+def _archived(storage_class: str | None, restored: Any) -> str:
+    """As `StoredObject.archived`; a listing says of restoring only what it is asked for."""
+    if storage_class is None or storage_class not in ARCHIVE_CLASSES:
+        return ""
+    if restored.get("RestoreExpiryDate"):
+        return ""
+    return storage_class + (", being restored" if restored.get("IsRestoreInProgress") else "")
 
 
 def _take_objects(

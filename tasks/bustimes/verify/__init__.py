@@ -23,10 +23,11 @@ from tasks.bustimes.verify.checker import check_hour
 from tasks.bustimes.verify.deep import Progress, WeekRead, read_weeks
 from tasks.bustimes.verify.report import Report
 from tasks.bustimes.verify.spot import spot_check
-from tasks.bustimes.verify.states import GAP, GOOD, WeekCheck
+from tasks.bustimes.verify.states import GAP, GOOD, WeekCheck, unread
 from tasks.bustimes.verify.surface import check_week
 from tasks.bustimes.verify.week_reader import WeekReader
 from tasks.problem import Problem
+from tasks.storage.listed import Unreadable
 from tasks.weeks import Week
 
 __all__ = ["Report", "WeekCheck", "check_week", "read_through", "verify"]
@@ -79,16 +80,26 @@ def verify(
         checks[places[read.check.week]] = read.check
         report.spot_checked += read.snapshots
         report.spot_records += read.records
+        if read.archived:
+            report.archived[read.check.week] = read.archived
 
-    if report.deep:
-        to_read = [check for check in checks if check.manifest is not None]
-        for read in read_weeks(archive, to_read, share, seed, progress):
-            note(read)
-            if share:
-                _keep_proof(archive, report, read)
-    if not share:
-        for read in spot_check(archive, checks, archive.settings.spot_checks, seed):
-            note(read)
+    left = {check.week for check in checks if report.deep and check.manifest is not None}
+    try:
+        if report.deep:
+            to_read = [check for check in checks if check.manifest is not None]
+            for read in read_weeks(archive, to_read, share, seed, progress):
+                note(read)
+                left.discard(read.check.week)
+                if share:
+                    _keep_proof(archive, report, read)
+        if not share:
+            for read in spot_check(archive, checks, archive.settings.spot_checks, seed):
+                note(read)
+    except Problem as problem:  # what was found by then is worth a word
+        report.broken_off = str(problem)
+        for at, check in enumerate(checks):
+            if check.week in left and check.is_fine:
+                checks[at] = unread(check, "the verification was broken off before it was read")
     with _noted(report):
         findings.keep(archive, checks)
     return report
@@ -120,7 +131,10 @@ def _surface(
         gaps = set()
 
     def checked(week: Week) -> WeekCheck:
-        return WeekCheck(week, GAP) if week in gaps else check_week(archive, week, will_be_read)
+        try:
+            return WeekCheck(week, GAP) if week in gaps else check_week(archive, week, will_be_read)
+        except Unreadable as problem:  # of this week's own objects
+            return unread(WeekCheck(week, GAP), str(problem))
 
     checks = []
     with ThreadPoolExecutor(_WEEKS_AT_ONCE) as threads:

@@ -6,7 +6,7 @@ three hours in memory at most.
 """
 
 import gc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from tasks.bustimes.listing import ListedSnapshot
@@ -15,7 +15,7 @@ from tasks.bustimes.verify.hour_reader import HourRead, read_hour
 from tasks.bustimes.verify.share import Comparison, compare, time_in_line
 from tasks.storage.address import BulkSource, Credentials
 from tasks.storage.bulk import BulkReader
-from tasks.storage.listed import CredentialsExpired
+from tasks.storage.listed import CredentialsExpired, Unreadable
 from tasks.storage.patience import Patience
 from tasks.workers import OutOfDate, serve
 
@@ -53,6 +53,8 @@ class HourChecked:
     read: HourRead
     comparison: Comparison
     raw_bytes: int
+    unread: str = ""
+    """Why the raw snapshots to compare could not be read; empty where they were."""
 
 
 class Checker:
@@ -64,20 +66,27 @@ class Checker:
             BulkReader(setup.source, setup.reads_at_once, setup.patience) if setup.source else None
         )
 
-    def fetch(self, job: HourJob) -> list[bytes]:
+    def fetch(self, job: HourJob) -> list[bytes] | Unreadable:
         if self._reader is None or not job.compared:
             return []
         try:
             return self._reader.read([one.stored for one in job.compared], job.credentials)
         except CredentialsExpired as error:
             raise OutOfDate(str(error)) from None
+        except Unreadable as problem:  # of one of them: no reason to look at nothing else
+            return problem
 
-    def work(self, job: HourJob, bodies: list[bytes]) -> HourChecked:
+    def work(self, job: HourJob, bodies: list[bytes] | Unreadable) -> HourChecked:
         return check_hour(job, bodies)
 
 
-def check_hour(job: HourJob, bodies: list[bytes]) -> HourChecked:
-    """Read an hour, and hold the `compared` snapshots of the job, of these bodies, against it."""
+def check_hour(job: HourJob, bodies: list[bytes] | Unreadable) -> HourChecked:
+    """Read an hour, and hold the `compared` snapshots of the job, of these bodies, against it.
+
+    Where they could not be read, only the hour is.
+    """
+    if isinstance(bodies, Unreadable):
+        return replace(check_hour(replace(job, compared=[]), []), unread=str(bodies))
     keep = {time_in_line(one) for one in job.compared}
     read = read_hour(job.data, job.hour, job.order, job.times, keep)
     comparison = Comparison()

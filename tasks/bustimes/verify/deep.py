@@ -16,7 +16,7 @@ from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import list_week
 from tasks.bustimes.manifest import HourOfFile
 from tasks.bustimes.programs import CHECKER
-from tasks.bustimes.verify import surface
+from tasks.bustimes.verify import states, surface
 from tasks.bustimes.verify.checker import HourChecked, HourJob, Setup, check_hour
 from tasks.bustimes.verify.share import draw
 from tasks.bustimes.verify.states import DAMAGED, GOOD, PARTIAL, STALE, WeekCheck
@@ -24,6 +24,9 @@ from tasks.bustimes.verify.surface import damaged_inside
 from tasks.bustimes.verify.week_reader import WeekReader
 from tasks.processes import cores
 from tasks.progress import RunProgress, UnitProgress
+from tasks.storage import StoredObject
+from tasks.storage.archived import counted
+from tasks.storage.listed import Unreadable
 from tasks.workers import in_order
 
 _WEEKS_AT_ONCE = 2
@@ -41,6 +44,8 @@ class WeekRead:
     check: WeekCheck
     snapshots: int
     records: int
+    archived: int = 0
+    """Raw snapshots of the week that S3 has archived, so that none of them was compared."""
 
 
 def read_weeks(
@@ -117,8 +122,13 @@ class _Reading:
 
     def _here(self, jobs: Iterator[HourJob]) -> Generator[HourChecked]:
         for job in jobs:
-            bodies = [self._archive.source.read(one.stored.key) for one in job.compared]
-            yield check_hour(job, bodies)
+            yield check_hour(job, self._bodies_of(job))
+
+    def _bodies_of(self, job: HourJob) -> list[bytes] | Unreadable:
+        try:
+            return [self._archive.source.read(one.stored.key) for one in job.compared]
+        except Unreadable as problem:
+            return problem
 
     def _elsewhere(self, jobs: Iterator[HourJob]) -> Generator[HourChecked]:
         settings = self._archive.settings
@@ -162,7 +172,13 @@ class _Reading:
         if manifest is None:
             return check, None
         compared = draw(listing, self._share, self._seed) if listing and self._share else set()
-        return check, WeekReader(archive, manifest, listing, compared)
+        snapshots = listing.snapshots if listing else []
+        archived = [one.stored for one in snapshots if one.stored.archived]
+        there = compared - {one.key for one in archived}
+        reader = WeekReader(archive, manifest, listing, there)
+        if there != compared:
+            reader.unread.append(_are_archived(archived))
+        return check, reader
 
     def _jobs(self, prepared: Iterator[tuple[WeekCheck, WeekReader]]) -> Iterator[HourJob]:
         """The hours of the open weeks in turn; a week is opened when another is at its end."""
@@ -209,6 +225,8 @@ class _Reading:
                 _say_of(week, "was written anew meanwhile, and is read again")
                 return
             check = _damaged(self._archive, check, now, faults)
+        elif week.reader.unread:
+            check = _unread(self._archive, check, week.reader.unread[0])
         self._done.append(WeekRead(check, week.reader.snapshots, week.reader.records))
         _say_of(week, "is read" if check.is_fine else f"is {check.state}: {check.why}")
 
@@ -217,6 +235,19 @@ def _say_of(week: _Open, outcome: str) -> None:
     if week.unit is not None:
         seconds = figures.duration(week.unit.seconds)
         week.unit.finished(f"{week.check.week} {outcome} ({seconds})")
+
+
+def _unread(archive: Archive, before: WeekCheck, why: str) -> WeekCheck:
+    """What to say of a week of which something could not be read, perhaps because it is gone."""
+    archive.list_again()
+    now = surface.check_week(archive, before.week)
+    return states.unread(now, why) if now.state in (GOOD, PARTIAL) else now
+
+
+def _are_archived(objects: list[StoredObject]) -> str:
+    classes = " and ".join(one.storage_class for one in counted(objects))
+    count = figures.count(len(objects), "raw snapshot")
+    return f"{count} of it cannot be compared until S3 has restored them ({classes})"
 
 
 def _damaged(

@@ -15,6 +15,7 @@ from tasks.bustimes.verify.states import (
     PRUNED,
     RAW_GONE,
     STALE,
+    UNREAD,
     WeekCheck,
 )
 from tasks.weeks import Week, ranges
@@ -41,6 +42,10 @@ class Report:
     """Weeks that are good with this share, and on record as such."""
     not_kept: str = ""
     """Why a record could not be written."""
+    broken_off: str = ""
+    """Why not all of it could be read; what was found by then is told."""
+    archived: dict[Week, int] = field(default_factory=dict)
+    """How many raw snapshots of a week S3 has archived: none of them was drawn at random."""
     elsewhere: list[Stray] = field(default_factory=list)
     """What looks like a snapshot, outside of the weeks."""
 
@@ -56,7 +61,9 @@ class Report:
 
     @property
     def is_fine(self) -> bool:
-        return self.is_complete and all(check.is_fine for check in self.checks)
+        return (
+            self.is_complete and not self.broken_off and all(check.is_fine for check in self.checks)
+        )
 
     def of(self, state: str) -> list[Week]:
         return [check.week for check in self.checks if check.state == state]
@@ -72,6 +79,11 @@ class Report:
             yield f"proven     {weeks}, by every raw snapshot: recorded in _verified/"
         elif self.recorded:
             yield f"recorded   {ranges(self.recorded)}: in _verified/, with this share"
+        if self.archived:
+            count = figures.count(sum(self.archived.values()), "raw snapshot")
+            yield f"archived   {count}: S3 must restore them before they can be compared"
+        if self.broken_off:
+            yield f"broken off {self.broken_off}"
         if self.not_kept:
             yield f"not kept   {self.not_kept}"
         gaps = self.of(GAP)
@@ -132,7 +144,7 @@ class Report:
         return f"{count}, {self.share:.4g} of each week by seed {self.seed}, against the raw side"
 
     def _weeks(self) -> str:
-        states = (GOOD, PARTIAL, PRUNED, MISSING, STALE, DAMAGED, RAW_GONE)
+        states = (GOOD, PARTIAL, PRUNED, MISSING, STALE, DAMAGED, RAW_GONE, UNREAD)
         counted = [f"{len(self.of(state)):,} {state}" for state in states if self.of(state)]
         gaps = len(self.of(GAP))
         if gaps:

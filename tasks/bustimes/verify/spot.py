@@ -12,10 +12,11 @@ from tasks.bustimes.listing import Listing, list_week
 from tasks.bustimes.manifest import Manifest
 from tasks.bustimes.verify.checker import check_hour
 from tasks.bustimes.verify.deep import WeekRead
-from tasks.bustimes.verify.states import GOOD, PARTIAL, WeekCheck
+from tasks.bustimes.verify.states import GOOD, PARTIAL, WeekCheck, unread
 from tasks.bustimes.verify.surface import check_week, damaged_inside
 from tasks.bustimes.verify.week_reader import job_of, readable_by_hour, refused_otherwise
 from tasks.problem import Problem
+from tasks.storage.listed import Unreadable
 
 
 def spot_check(
@@ -35,9 +36,11 @@ def _compare_one(archive: Archive, check: WeekCheck, choice: random.Random) -> W
     if listing.fingerprint == check.manifest.listing_sha256:
         try:
             return _compare(archive, check, check.manifest, listing, choice)
-        except Problem:
+        except Problem as problem:
             listing = list_week(archive.source, check.week)
             if listing.fingerprint == check.manifest.listing_sha256:
+                if isinstance(problem, Unreadable):
+                    return WeekRead(unread(check, str(problem)), 0, 0)
                 raise
     archive.list_again()
     return WeekRead(check_week(archive, check.week, listing=listing), 0, 0)
@@ -50,7 +53,11 @@ def _compare(
     listing: Listing,
     choice: random.Random,
 ) -> WeekRead:
-    snapshot = choice.choice(listing.snapshots)
+    readable = [one for one in listing.snapshots if not one.stored.archived]
+    archived = len(listing.snapshots) - len(readable)
+    if not readable:
+        return WeekRead(check, 0, 0, archived)
+    snapshot = choice.choice(readable)
     key = snapshot.stored.key
     faults = list(refused_otherwise(archive, manifest, {key}))
     snapshots, records = 1, 0
@@ -59,8 +66,8 @@ def _compare(
         hour = next(one for one in manifest.hours if one.hour == name)
         file = manifests.file_of(check.week)
         data = archive.destination.read(file, hour.offset, hour.bytes)
-        readable = readable_by_hour(listing, manifest)[name]
-        job = job_of(manifest, hour, data, readable, {key})
+        of_hour = readable_by_hour(listing, manifest)[name]
+        job = job_of(manifest, hour, data, of_hour, {key})
         bodies = [archive.source.read(one.stored.key) for one in job.compared]
         found = check_hour(job, bodies)
         snapshots, records = len(bodies), found.comparison.records
@@ -70,4 +77,4 @@ def _compare(
         faults += found.comparison.faults
     if faults:
         check = damaged_inside(archive, check, tuple(faults))
-    return WeekRead(check, snapshots, records)
+    return WeekRead(check, snapshots, records, archived)

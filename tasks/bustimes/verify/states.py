@@ -1,5 +1,6 @@
 """What verify finds of a week: its state, why, and what to run."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from tasks import advice
@@ -9,6 +10,7 @@ from tasks.weeks import Week
 
 GOOD, PARTIAL, GAP, PRUNED = "good", "partial", "gap", "pruned"
 MISSING, STALE, DAMAGED, RAW_GONE = "missing", "stale", "damaged", "raw gone"
+UNREAD = "not read"
 FINE = (GOOD, PARTIAL, GAP, PRUNED)
 
 
@@ -32,6 +34,12 @@ class WeekCheck:
     @property
     def is_fine(self) -> bool:
         return self.state in FINE
+
+
+def unread(check: WeekCheck, why: str) -> WeekCheck:
+    """A week that is as it should be, as far as was looked, but not all of it could be."""
+    remedy = f"Run make verify WEEKS={check.week} again when that is mended."
+    return dataclasses.replace(check, state=UNREAD, why=why.rstrip("."), remedy=remedy)
 
 
 def convert(week: Week) -> str:

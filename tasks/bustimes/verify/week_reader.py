@@ -27,6 +27,7 @@ from tasks.problem import Problem
 from tasks.settings import PYTHON_ESCAPES
 from tasks.storage.address import Credentials
 from tasks.storage.checksum import RunningChecksum
+from tasks.storage.listed import Unreadable
 from tasks.weeks import Week
 
 
@@ -48,10 +49,13 @@ class WeekReader:
         self.compared = compared
         self.snapshots = self.records = 0
         """How many were compared."""
+        self.unread: list[str] = []
+        """Why something could not be read: that says nothing of whether it is as it should be."""
         self._archive = archive
         self._file = manifests.file_of(Week.parse(manifest.week))
         self._readable = None if listing is None else readable_by_hour(listing, manifest)
         self._checksum = RunningChecksum()
+        self._is_cut_short = False
         self._faults: list[str] = []
         self._lines = self._uncompressed_bytes = 0
         self._times: Counter[bytes] = Counter()
@@ -60,6 +64,13 @@ class WeekReader:
 
     def jobs(self, credentials: Callable[[], Credentials | None]) -> Iterator[HourJob]:
         """A job for each hour that has lines, or snapshots to compare; then the end of the file."""
+        try:
+            yield from self._jobs(credentials)
+        except Unreadable as problem:
+            self.unread.append(str(problem))
+            self._is_cut_short = True
+
+    def _jobs(self, credentials: Callable[[], Credentials | None]) -> Iterator[HourJob]:
         stream = _Stream(self._archive, self._file, self._checksum)
         is_joined = self.manifest.output.layout == manifests.SEGMENTS
         if is_joined and stream.take(len(HEADER)) != HEADER:
@@ -99,6 +110,8 @@ class WeekReader:
     def take(self, hour: HourOfFile, found: HourChecked) -> None:
         """What was found in an hour; in the order of the jobs."""
         read = found.read
+        if found.unread:
+            self.unread.append(found.unread)
         if read.fault:
             where = f"the hour {hour.hour}"
             if read.line:
@@ -120,11 +133,12 @@ class WeekReader:
         """All that is wrong, when the jobs are at their end and all have been taken."""
         refused = [one for one in self.manifest.refused if one.key in self.compared]
         self.snapshots += len(refused)
-        otherwise = refused_otherwise(self._archive, self.manifest, self.compared)
-        faults = [*self._faults, *otherwise]
+        faults = [*self._faults, *self._refused_otherwise()]
+        if self._is_cut_short:
+            return tuple(faults)
         if not self._faults:
             faults += self._of_the_whole()
-        if not faults and self.compared and self.listing is not None:
+        if not faults and self.compared and self.listing is not None and not self.unread:
             chosen, compared = len(self.compared), self.snapshots
             if compared < chosen:
                 faults.append(f"only {compared:,} of {chosen:,} raw snapshots could be compared")
@@ -135,6 +149,13 @@ class WeekReader:
         elif checksum.s3_sha256 != output.s3_sha256:
             faults.insert(0, "its manifest has another checksum of S3's than the file")
         return tuple(faults)
+
+    def _refused_otherwise(self) -> list[str]:
+        try:
+            return list(refused_otherwise(self._archive, self.manifest, self.compared))
+        except Unreadable as problem:
+            self.unread.append(str(problem))
+            return []
 
     def _of_the_whole(self) -> Iterator[str]:
         manifest, said = self.manifest, "its manifest says"
