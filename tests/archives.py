@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+from tasks.bustimes import seal
+from tasks.weeks import Week
+
 _DIGITS = 16  # of the listing's fingerprint, in the name of an inventory
 
 
@@ -13,21 +16,26 @@ def archive_in(folder: Path) -> dict[str, bytes]:
 
 
 def same_in_every_run(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Without what a conversion took, and without inventories of what was converted before."""
+    """Without what a conversion took, and without inventories and seals of what was before."""
     manifests = {key: json.loads(data) for key, data in files.items() if _is_manifest(key)}
     named = {
         f"_inventories/{one['week']}/{one['listing_sha256'][:_DIGITS]}.tsv.gz"
         for one in manifests.values()
     }
+    named |= {seal.key_of(Week.parse(one["week"]), _digest(one)) for one in manifests.values()}
     same = {
         key: data
         for key, data in files.items()
-        if key in named or not key.startswith("_inventories/")
+        if key in named or not key.startswith(("_inventories/", "_seals/"))
     }
     for key, one in manifests.items():
         del one["conversion"]
         same[key] = json.dumps(one).encode()
     return same
+
+
+def _digest(manifest: dict[str, object]) -> str:
+    return seal.digest_of(json.dumps(manifest).encode())
 
 
 def _is_manifest(key: str) -> bool:

@@ -2,10 +2,10 @@
 
 The spool is a folder on this machine, with a folder for each destination and in it one for each
 week under way. `finish` leaves there a complete week file with its manifest beside it, which is
-written last and so means "complete"; `publish` sends refused objects, the inventory, the manifest
-and the week file, in this order, and clears the week's folder only when the destination has
-confirmed them. A crash anywhere leaves either nothing that counts, or a finished week that the next
-run publishes without converting again. A week is worked on under a lock, by one process of a
+written last and so means "complete"; `publish` sends refused objects, the inventory, the seal, the
+manifest and the week file, in this order, and clears the week's folder only when the destination
+has confirmed them. A crash anywhere leaves either nothing that counts, or a finished week that the
+next run publishes without converting again. A week is worked on under a lock, by one process of a
 machine at a time.
 """
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.bustimes import inventory
+from tasks.bustimes import inventory, seal
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.conversion import convert_hours
 from tasks.bustimes.converter import Setup
@@ -230,6 +230,7 @@ def publish(spooled: SpooledWeek, destination: Root, expected_etag: str) -> Mani
         if spooled.inventory_file.exists():  # none in what an older version left here
             inventory_key = inventory.key_of(spooled.week, manifest.listing_sha256)
             destination.write_file(inventory_key, spooled.inventory_file)
+        seal.keep(destination, spooled.week, data, manifest)
         file, key = manifests.file_of(spooled.week), manifests.key_of(spooled.week)
         # Of the week file to replace, of a run that was killed, or of one that is at it as well.
         earlier, etag = _stored(destination, key)

@@ -253,7 +253,7 @@ def _replaces(archive: Archive, week: Week, refresh: bool) -> str:
     from tasks.bustimes.verify import check_week  # loads what converters need, too
 
     check = check_week(archive, week)
-    if check.is_fine:
+    if check.is_fine and not (refresh and check.readable_now):
         return ""
     if not check.can_be_converted:
         verify = advice.make("verify", WEEKS=week)

@@ -2,8 +2,8 @@
 
 Whoever edits a manifest, or loses a part of it, leaves it at odds with itself nearly everywhere:
 hours that do not follow each other in the file, sums that are none. What is written down once only
-(`tokenized`, `compression_level`, `conversion`, the reasons of refusals) nothing can be held
-against.
+(`tokenized`, `compression_level`, the reasons of refusals) its seal tells (`seal`), if it has one,
+and of `conversion` nothing.
 """
 
 from collections import Counter

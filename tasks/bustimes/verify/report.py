@@ -79,6 +79,11 @@ class Report:
             yield f"proven     {weeks}, by every raw snapshot: recorded in _verified/"
         elif self.recorded:
             yield f"recorded   {ranges(self.recorded)}: in _verified/, with this share"
+        if unsealed := [check.week for check in self.checks if not check.is_sealed]:
+            yield (
+                f"no seal    {ranges(unsealed)}: written before manifests were sealed; what "
+                "their manifests say once only (why snapshots were refused) is taken as it stands"
+            )
         if self.archived:
             count = figures.count(sum(self.archived.values()), "raw snapshot")
             yield f"archived   {count}: S3 must restore them before they can be compared"

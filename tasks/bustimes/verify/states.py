@@ -19,7 +19,9 @@ class WeekCheck:
     """What was found of one week: a state from above, why, and what to run.
 
     `details` says more of the why, a line each. `can_be_converted` is False where converting the
-    week again would lose snapshots, because the source does not have them any more.
+    week again would lose snapshots, because the source does not have them any more. `strays` look
+    like snapshots of the week and are none. `is_sealed` is False where no seal vouches for the
+    manifest. `readable_now` are refused snapshots that converting again would take in.
     """
 
     week: Week
@@ -30,6 +32,8 @@ class WeekCheck:
     can_be_converted: bool = True
     details: tuple[str, ...] = ()
     strays: tuple[Stray, ...] = ()
+    is_sealed: bool = True
+    readable_now: tuple[str, ...] = ()
 
     @property
     def is_fine(self) -> bool:
@@ -50,6 +54,11 @@ def convert(week: Week) -> str:
 def convert_again(week: Week) -> str:
     """The remedy for a week that a refresh finds out by itself."""
     return f"Run {advice.make('full', WEEKS=week, REFRESH=1)}"
+
+
+def take_in(week: Week) -> str:
+    """The remedy for a week whose refused snapshots could be read, to follow a colon."""
+    return f"make full WEEKS={week} REFRESH=1 takes them in"
 
 
 def replace(file: str, week: Week) -> str:

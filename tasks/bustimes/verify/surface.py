@@ -9,13 +9,15 @@ from dataclasses import replace
 
 from tasks import figures
 from tasks.bustimes import archive as archives
-from tasks.bustimes import inventory
+from tasks.bustimes import inventory, seal
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import Listing, list_week
 from tasks.bustimes.manifest import Manifest
+from tasks.bustimes.seal import Finding
 from tasks.bustimes.strays import ours
 from tasks.bustimes.verify import claims, lateness, pruned, states
+from tasks.bustimes.verify.readable_now import readable_now
 from tasks.bustimes.verify.states import (
     DAMAGED,
     GAP,
@@ -60,7 +62,8 @@ def _check_week(archive: Archive, week: Week, will_be_read: bool, listing: Listi
     impossible = claims.impossible(manifest, week)
     if impossible:
         return _without_manifest(archive, week, f"its manifest {impossible}")
-    for name, why in _damages(archive, week, manifest, stored.size, will_be_read):
+    sealed = seal.look(archive.destination, week, data, manifest)
+    for name, why in _damages(archive, week, manifest, stored.size, will_be_read, sealed):
         gone = 0
         if listing.fingerprint != manifest.listing_sha256:
             gone = lateness.look(archive, manifest, listing, stored.written).gone
@@ -69,7 +72,19 @@ def _check_week(archive: Archive, week: Week, will_be_read: bool, listing: Listi
             remedy = states.put_back(archive.destination.address_of(name))
             return WeekCheck(week, DAMAGED, why, remedy, manifest, can_be_converted=False)
         return WeekCheck(week, DAMAGED, why, states.convert_again(week), manifest)
-    return _beside_the_raw_side(archive, manifest, listing, stored)
+    check = _beside_the_raw_side(archive, manifest, listing, stored)
+    if check.state in (GOOD, PARTIAL) and manifest.refused:
+        check = _with_readable(archive, check, manifest)
+    return check if sealed is Finding.WHOLE else replace(check, is_sealed=False)
+
+
+def _with_readable(archive: Archive, check: WeekCheck, manifest: Manifest) -> WeekCheck:
+    keys = readable_now(archive, manifest)
+    if not keys:
+        return check
+    count = figures.count(len(keys), "refused snapshot")
+    what = f"{count} could be read now, such as {keys[0]}: {states.take_in(check.week)}"
+    return replace(check, details=(*check.details, what), readable_now=tuple(keys))
 
 
 def damaged_inside(archive: Archive, check: WeekCheck, faults: tuple[str, ...]) -> WeekCheck:
@@ -158,7 +173,12 @@ def _are_gone(gone: int, manifest: Manifest) -> str:
 
 
 def _damages(
-    archive: Archive, week: Week, manifest: Manifest, size: int, will_be_read: bool
+    archive: Archive,
+    week: Week,
+    manifest: Manifest,
+    size: int,
+    will_be_read: bool,
+    sealed: Finding,
 ) -> Iterator[tuple[str, str]]:
     """What is not as it was written, by its key, and how."""
     key = manifests.file_of(week)
@@ -183,3 +203,5 @@ def _damages(
         stored = archive.destination.find(key)
         if stored is None or stored.size != refused.bytes:
             yield key, f"the bytes of the unreadable {refused.key} are not kept under _refused/"
+    if sealed is Finding.EDITED:
+        yield manifests.key_of(week), "its manifest is not the one that was written with its file"
