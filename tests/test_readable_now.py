@@ -49,9 +49,10 @@ def test_what_was_too_long_is_taken_in_by_a_refresh_with_room_for_it(
     checked = ops("verify", "--weeks", WEEK)
     assert_done(checked)
     assert (
-        f"1 refused snapshot could be read now, such as {LARGE}: make full WEEKS={WEEK} REFRESH=1"
+        f"1 refused snapshot could be read now, such as {LARGE}; to take them in, run make full "
         in checked.stdout
     )
+    assert f" WEEKS={WEEK} REFRESH=1\n" in checked.stdout
     assert "0 weeks to convert" in full(ops)  # nobody has asked for it
     assert "1 week to convert" in full(ops, "--refresh")
     assert (manifest(out).refused, manifest(out).records) == ([], records + 1)
@@ -85,4 +86,4 @@ def test_what_an_older_program_could_not_read_is_named_as_well(
     full(ops)
     assert "could be read now" not in ops("verify", "--weeks", WEEK).stdout
     (out / f"_refused/{WEEK}/{UNCLEAR}").write_bytes(b"[{}]  ")
-    assert f"such as {UNCLEAR}: make full" in ops("verify", "--weeks", WEEK).stdout
+    assert f"such as {UNCLEAR}; to take them in, run" in ops("verify", "--weeks", WEEK).stdout

@@ -42,7 +42,7 @@ class WeekCheck:
 
 def unread(check: WeekCheck, why: str) -> WeekCheck:
     """A week that is as it should be, as far as was looked, but not all of it could be."""
-    remedy = f"Run make verify WEEKS={check.week} again when that is mended."
+    remedy = f"When that is mended, run {advice.make('verify', WEEKS=check.week)}"
     return dataclasses.replace(check, state=UNREAD, why=why.rstrip("."), remedy=remedy)
 
 
@@ -57,8 +57,8 @@ def convert_again(week: Week) -> str:
 
 
 def take_in(week: Week) -> str:
-    """The remedy for a week whose refused snapshots could be read, to follow a colon."""
-    return f"make full WEEKS={week} REFRESH=1 takes them in"
+    """The remedy for a week whose refused snapshots could be read, to follow a semicolon."""
+    return f"to take them in, run {advice.make('full', WEEKS=week, REFRESH=1)}"
 
 
 def replace(file: str, week: Week) -> str:

@@ -83,7 +83,7 @@ def _with_readable(archive: Archive, check: WeekCheck, manifest: Manifest) -> We
     if not keys:
         return check
     count = figures.count(len(keys), "refused snapshot")
-    what = f"{count} could be read now, such as {keys[0]}: {states.take_in(check.week)}"
+    what = f"{count} could be read now, such as {keys[0]}; {states.take_in(check.week)}"
     return replace(check, details=(*check.details, what), readable_now=tuple(keys))
 
 
