@@ -35,6 +35,7 @@ class Settings:
     spool: Path
     order: str
     max_errors: int
+    max_refused_share: float
     compression_level: int
     max_snapshot_mb: int
     python_escapes: str
@@ -281,6 +282,16 @@ def _switch(text: str, where: str) -> bool:
         raise Problem(f"{where} is {text!r}: {error}.") from None
 
 
+def _share(text: str, where: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise Problem(f"{where} is {text!r}: give a share from 0 to 1, such as 0.5.")
+    return share
+
+
 def _order(text: str, where: str) -> str:
     if text not in ORDERS:
         raise Problem(f"{where} is {text!r}: give {' or '.join(ORDERS)}.")
@@ -391,6 +402,7 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "spool": _folder,
     "order": _order,
     "max_errors": _whole_number(0, 10_000_000),
+    "max_refused_share": _share,
     "compression_level": _whole_number(0, 12),
     "max_snapshot_mb": _whole_number(1, 1024),
     "python_escapes": _python_escapes,

@@ -58,7 +58,7 @@ def name_of(second: int, day: int = 15) -> str:
 UNREADABLE: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "it is empty"),
     "space": (b" \r\n\t", "it is empty"),
-    "HTML": (b"<html><title>503</title></html>", "it is HTML or XML, such as an error page"),
+    "HTML": (b"<html><title>503</title></html>", "it is an HTML page (503)"),
     "cut JSON": (b'[{"vehicleID": 1}, {"vehicleI', "it ends in the middle (cut off)"),
     "cut repr": (b"[{u'vehicleID': 1}, {u'vehicleI", "it ends in the middle (cut off)"),
     "number": (b"42", "it is a number, not a list of records"),
@@ -95,6 +95,12 @@ def assert_set_aside(
         assert reason in reasons[key]
         assert f"{WEEK}: {key} is set aside: {reasons[key]}" in result.stderr
         assert output[f"_refused/{WEEK}/{key}"] == body
+
+
+@pytest.fixture(autouse=True)
+def any_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weeks here are small, and most in them is bad; `test_packed_bodies` has the usual."""
+    monkeypatch.setenv("BUSTIMES_MAX_REFUSED_SHARE", "1")
 
 
 @pytest.fixture

@@ -208,6 +208,7 @@ WRONG_VALUES = [
     *(("BUSTIMES_MAX_ERRORS", value, "from 0 to 10,000,000") for value in ("-1", "many")),
     *(("BUSTIMES_COMPRESSION_LEVEL", value, "from 0 to 12") for value in ("-1", "99")),
     ("BUSTIMES_MAX_SNAPSHOT_MB", "0", "from 1 to 1,024"),
+    *(("BUSTIMES_MAX_REFUSED_SHARE", one, "from 0 to 1") for one in ("2", "-0.1", "nan", "half")),
     *(("BUSTIMES_PYTHON_ESCAPES", one, "utf-8 or code-points") for one in ("utf8", "latin-1", "2")),
     ("BUSTIMES_PROCESSES", "x", "from 0 to 256"),
     ("BUSTIMES_READS_AT_ONCE", "0", "from 1 to 512"),

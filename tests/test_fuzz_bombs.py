@@ -33,6 +33,10 @@ def test_no_body_takes_longer_than_its_length_allows(is_for_python: bool) -> Non
 
 DEAR = {
     "gzip": 0.5,  # of a thousand times as much
+    "zstd": 0.05,
+    "empty members of gzip": 0.5,
+    "empty frames of zstd": 0.5,
+    "UTF-32": 4,
     "one text": 60,
     "empty records": 4,
     "many vehicles that are texts": 0.5,
@@ -48,10 +52,10 @@ DEAR = {
 def test_memory_stays_within_a_multiple_of_the_body(name: str, megabytes: float) -> None:
     burst = measured(name, int(megabytes * 1e6))
     assert burst is not None
-    assert burst.peak < SOME_MEMORY + MOST_MEMORY * burst.size, burst
-    if name == "gzip":
-        assert burst.outcome == "byte 1 is not UTF-8 text"
-        assert burst.peak < SOME_MEMORY  # nothing of it was ever unpacked
+    unpacked = 64 << 20 if name in ("gzip", "zstd") else burst.size
+    assert burst.peak < SOME_MEMORY + MOST_MEMORY * burst.size + 3 * (unpacked - burst.size), burst
+    if name in ("gzip", "zstd"):
+        assert burst.outcome == f"it is {name} of more than 64 MB, and max_snapshot_mb is 64"
     if name == "one text":
         assert burst.peak < SOME_MEMORY + 5 * burst.size
 

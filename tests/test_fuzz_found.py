@@ -137,11 +137,12 @@ def test_a_body_longer_than_was_said_is_written_over_nothing(tmp_path: Path) -> 
 
     kernel = Kernel()
     kernel.begin(10, 2)
-    for body, end in ((b"[" * 11, b"}"), (b"[]", b"x" * (LONGEST_LINE_END + 1))):
-        with pytest.raises(ValueError, match="longer than the hour was begun for"):
-            kernel.open(body, end, is_repr=False)
-    for _ in range(2):
-        kernel.open(b"[]", b"}", is_repr=False)
+    with pytest.raises(ValueError, match="a line end is longer than there is room for"):
+        kernel.open(b"[]", b"x" * (LONGEST_LINE_END + 1), is_repr=False)
+    for body in (b'[{"a":1}]', b'[{"a":"' + b"x" * 100_000 + b'"}]'):
+        kernel.open(body, b"}\n", is_repr=False)
+    kernel.sort(by_vehicle=True)
+    assert kernel.lines() == b'{"a":1}\n{"a":"' + b"x" * 100_000 + b'"}\n'
     with pytest.raises(ValueError, match="more snapshots than"):
         kernel.open(b"[]", b"}", is_repr=False)
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 and whole, or a sentence says what stands in the way. All are real processes, held by the gate.
 """
 
+import datetime as dt
 import hashlib
 import json
 import random
@@ -247,6 +248,7 @@ def test_a_full_disk_is_named_with_what_to_do_about_it(
         raw = tmp_path / "unreadable"
         (raw / "raw").mkdir(parents=True)
         (raw / key_of(WEEK.start)).write_bytes(b"x" * (6 << 20))
+        (raw / key_of(WEEK.end - dt.timedelta(minutes=1))).write_bytes(b"[]")  # half may be bad
     small, limit = full_disk
     place = fill(raw).with_spool(small)
     run = start(place, *FULL, preexec=limit)

@@ -13,13 +13,14 @@ from tasks.bustimes.archive import Archive, convert_week
 from tasks.bustimes.listing import list_week
 from tasks.bustimes.manifest import Manifest
 from tasks.bustimes.verify import WeekCheck, verify
+from tasks.bustimes.verify.states import convert_again
 from tasks.bustimes.weekfile import finish
 from tasks.settings import load
 from tasks.storage import open_root
 from tasks.weeks import Week
 from tests.conftest import Run
 from tests.explained import FULL, assert_done
-from tests.verified_archive import FILE, WEEK, change_manifest, write_members
+from tests.verified_archive import FILE, WEEK, change_manifest, write_hours
 
 OF_PYTHON_2 = rb"[{'s': 'Caf\xc3\xa9', u't': u'Caf\xe9'}]"
 OF_PYTHON_3 = rb"[{'s': 'Caf\xc3\xa9', 't': '\u2019'}]"
@@ -93,7 +94,7 @@ def test_a_week_that_an_older_version_read_by_python_3_s_rules_is_not_proven(
     convert(archive)
     text = gzip.decompress(archive.destination.read(FILE))
     wrong = text.replace(rb'"s":"Caf\u00e9"', rb'"s":"Caf\u00c3\u00a9"')
-    write_members(archive, [wrong])
+    write_hours(archive, [wrong])
     assert words(archive) == ["Caf", "CafÃ©"]
     found = check(archive)
     assert found.state == "damaged"
@@ -118,7 +119,7 @@ def test_what_is_refused_for_want_of_the_setting_is_read_once_it_is_set(tmp_path
     for setting, word in (("utf-8", "Café"), ("code-points", "CafÃ©")):
         archive = with_setting(archive, setting)
         found = check(archive)
-        assert (found.state, found.remedy) == ("stale", f"Run make full WEEKS={WEEK} REFRESH=1.")
+        assert (found.state, found.remedy) == ("stale", convert_again(WEEK))
         assert f"it was converted with python_escapes {manifest.python_escapes}, not" in found.why
         manifest = convert(archive, replaces=archive.identity(WEEK))
         assert words(archive) == ["Caf", word]

@@ -146,7 +146,18 @@ def test_the_real_snapshot_equals_what_literal_eval_reads(real_snapshot: Path) -
 
 
 @pytest.mark.parametrize(
-    "body", [b"{}", b"[]", b" {} \n", b"[ ]", b"\xef\xbb\xbf[]", b"\xef\xbb\xbf{}\r\n"]
+    "body",
+    [
+        b"{}",
+        b"[]",
+        b" {} \n",
+        b"[ ]",
+        b"{ }",
+        b"{\r\n}\n",
+        b"\xef\xbb\xbf{ \t }",
+        b"\xef\xbb\xbf[]",
+        b"\xef\xbb\xbf{}\r\n",
+    ],
 )
 def test_no_vehicles_at_all_is_an_empty_snapshot(body: bytes) -> None:
     assert read(body) == []
@@ -243,8 +254,8 @@ PLAIN_JSON = '[{"vehicleID": 101, "signMessage": "Blue to Gresham"}]'
         (b"", "it is empty"),
         (b" \r\n\t", "it is empty"),
         (b"\xef\xbb\xbf", "it is empty"),
-        (b"<!DOCTYPE html><html><body>503</body></html>", "HTML"),
-        (b'\n<?xml version="1.0"?><Error/>', "HTML or XML"),
+        (b"<!DOCTYPE html><html><body>503</body></html>", "it is an HTML page"),
+        (b'\n<?xml version="1.0"?><Error/>', "it is XML or HTML"),
         (b'[{"vehicleID": 101, "signMessage": "Blue', "it ends in the middle (cut off)"),
         (b'[{"vehicleID": 101}, {"vehicleID": 10', "it ends in the middle (cut off)"),
         (b'[{"vehicleID": 101}', "it ends in the middle (cut off)"),
@@ -264,7 +275,7 @@ PLAIN_JSON = '[{"vehicleID": 101, "signMessage": "Blue to Gresham"}]'
         (b'{"errorMessage": "Not found"}', "it is one object, not a list of records"),
         (b'[{"a": "\xff"}]', "byte 8 is not UTF-8 text"),
         (b"[{u'a': u'\xff'}]", "byte 10 is not UTF-8 text"),
-        ('[{"a": 1}]'.encode("utf-16"), "byte 0 is not UTF-8 text"),
+        ('[{"a": 1}]'.encode("utf-16-le"), "it is UTF-16 or UTF-32 without a byte order mark"),
         (b'[{"a": NaN}]', "it holds NaN, which JSON cannot hold"),
         (b'[{"a": -Infinity}]', "it holds -Infinity, which JSON cannot hold"),
         (b"[{u'a': nan}]", "it is neither JSON nor Python's repr"),
@@ -277,8 +288,8 @@ PLAIN_JSON = '[{"vehicleID": 101, "signMessage": "Blue to Gresham"}]'
         (b"[{u'a': u'\\x4'}]", "it is not Python's repr"),
         (b"Internal Server Error", "it is neither JSON nor Python's repr"),
         (b"upstream's gone", "it is not Python's repr"),
-        (b"\0\0\0\0", "it is neither JSON nor Python's repr"),
-        (b"\x1f\x8b\x08\x00", "is not UTF-8 text"),
+        (b"\0\0\0\0", "it is nothing but zero bytes (4)"),
+        (b"\x1f\x8b\x08\x00", "it is gzip that ends in the middle (cut off)"),
         (b'[{"a": 1, "snapshot_time": "x"}]', "record 1 has a field snapshot_time"),
         (b"[{u'a': 1}, {u'snapshot_time': None}]", "record 2 has a field snapshot_time"),
         (b'[{"snapshot\\u005ftime": 1}]', "record 1 has a field snapshot_time"),

@@ -12,6 +12,7 @@ for the first bomb of a process only.
 
 import datetime as dt
 import functools
+import gzip
 import resource
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.bustimes.hour import BY_LINES, convert
+from tasks.decompression import zstd
 
 _USUAL_SECONDS_A_MB = {False: 0.5, True: 4.0}  # by whether it is full of records for Python
 _LIMIT = 50
@@ -74,7 +76,17 @@ BOMBS: dict[str, Bomb] = {
     "space before the end": _full(b" ", b"[", b"x"),
     "byte order marks": _full(b"\xef\xbb\xbf"),
     "gzip": Bomb(lambda size: _zeros() * max(1, size // len(_zeros()))),
+    "zstd": Bomb(lambda size: zstd().compress(bytes(1 << 20)) * max(1, size // 60)),
+    "empty members of gzip": _full(gzip.compress(b"", mtime=0)),
+    "empty frames of zstd": _full(b"\x50\x2a\x4d\x18\0\0\0\0"),
+    "UTF-32": Bomb(lambda size: ("[" + "{}," * (size // 12) + "{}]").encode("utf-32")),
+    "gzip in gzip": Bomb(lambda size: gzip.compress(_zeros() * max(1, size * 50 // len(_zeros())))),
     "zeros": _full(b"\0"),
+    "zeros behind gzip": _full(b"\0", gzip.compress(b"[]")),
+    "zeros behind a list": _full(b"\0", b"[]"),
+    "brackets behind the end": _full(b"[]"),
+    "a field of protobuf again and again": _full(b"\x08\x01"),
+    "markup": _full(b"<title"),
     "no UTF-8 at the end": _full("é".encode(), b'[{"a":"', b'\xff"}]'),
     # Records
     "empty records": _full(b"{},", b"[", b"{}]"),

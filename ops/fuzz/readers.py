@@ -7,6 +7,7 @@ and repr readers are held against Python's own, the compressor against zlib.
 
 import ast
 import datetime as dt
+import gzip
 import json
 import random
 import warnings
@@ -25,6 +26,7 @@ from tasks.bustimes.snapshot import Records, Refused, VehicleKey
 from tasks.bustimes.synthetic import snapshots as synthetic_snapshots
 from tasks.bustimes.verify import second_reader
 from tasks.compression import deflate_stream, unpack_segment
+from tasks.decompression import zstd
 from tasks.settings import PYTHON_ESCAPES
 
 _MOST_BODIES = 8
@@ -41,6 +43,7 @@ _SYNTAX = (
     *(b"\\xc3\\xa9", b"\\303\\251", b"'\\xe9'", b"'\\u00e9'", b"u'\\u00e9'", b"'a': '\\xc3\\xa9'"),
     *(b"\\U00110000", b"\\uD8", b"\\x4", b"\\N{DASH}", b"\\777", b"\\0", b"\\/", b"\\'", b'\\"'),
     *(b"\xc3\xa9", b"\xe2\x80\x99", b"\xf0\x9f\x98\x80", b"\xff", b"\xc3", b"\xed\xa0\x80"),
+    *(b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18", b"\xff\xfe", b"\xfe\xff", b"\0\0"),
     *(b"\xef\xbb\xbf", b"\x7f", b"\x0c", b"\x0b", b"\x85", b"\x1f", b"<html>", b"{}", b"[]"),
     *(b'"vehicleID"', b'"vehicleID":', b"'vehicleID': ", b"u'vehicleID': 7", b'"vehicle\\u0049D"'),
     *(b'"snapshot_time":', b'"snapshot_time":1', b"u'snapshot_time'", b'"a":1', b"u'a': None"),
@@ -77,7 +80,7 @@ def gzip_target(checked: CheckedKernel | None) -> Target:
 
 
 def python_targets() -> list[Target]:
-    files = ("json_records.py", "python_repr.py", "snapshot.py")
+    files = ("json_records.py", "python_repr.py", "reasons.py", "snapshot.py")
     modules = tuple(f"tasks/bustimes/{name}" for name in files)
     return [
         in_python("json", _must_split, _bodies, _SYNTAX, modules),
@@ -107,6 +110,10 @@ def _bodies() -> list[bytes]:
         b'[{"a":"\\ud800"},{"vehicleID":{"a":[]}},{"vehicleID":1234567890123456789}]',
         b"{}",
         b"<html>",
+        gzip.compress(b'[{"a":1}]', mtime=0),
+        gzip.compress(b'[{"a"', mtime=0) + gzip.compress(b":1}]", mtime=0),
+        zstd().compress(b"[{u'a': 1L}]"),
+        '[{"a":"é"}]'.encode("utf-16"),
     ]
 
 

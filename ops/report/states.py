@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ops.report.reading import Described, Holdings, Proof, Prune
 from tasks.bustimes.verify.findings import Finding
-from tasks.bustimes.verify.states import DAMAGED, GAP, MISSING, PARTIAL, RAW_GONE, STALE
+from tasks.bustimes.verify.states import ATTENTION, DAMAGED, GAP, MISSING, PARTIAL, RAW_GONE, STALE
 from tasks.weeks import Week, span
 
 WRITTEN, NO_FILE = "written", "no file"
@@ -21,6 +21,7 @@ REMEDIES = {
     MISSING: "full",
     NO_FILE: "verify",
     STALE: "refresh",
+    ATTENTION: "refresh",
     DAMAGED: "verify",
     RAW_GONE: "verify",
 }
@@ -123,7 +124,7 @@ def _state(
         return DAMAGED, (
             f"the file has {file.size:,} bytes, its manifest says {described.output.bytes:,}"
         )
-    if finding is not None and finding.state in (STALE, DAMAGED, RAW_GONE):
+    if finding is not None and finding.state in (STALE, DAMAGED, RAW_GONE, ATTENTION):
         return finding.state, finding.why
     if not described.week_over:
         if week.is_over(now):

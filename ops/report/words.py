@@ -12,14 +12,18 @@ from ops.report.states import NO_FILE, WeekState
 from ops.report.text import about, percent, shown
 from tasks import advice, figures
 from tasks.bustimes.plan import PER_GB_MONTH
-from tasks.bustimes.verify.states import DAMAGED, GAP, PARTIAL, RAW_GONE
+from tasks.bustimes.verify.states import ATTENTION, DAMAGED, GAP, PARTIAL, RAW_GONE
 from tasks.figures import money
 from tasks.weeks import Week, ranges, span
 
 _MOST_NAMED = 5
 _MOST_DAYS = 2
 _NAME = 60
-_IN_WORDS = {NO_FILE: "without a file", RAW_GONE: "of which raw snapshots are gone"}
+_IN_WORDS = {
+    NO_FILE: "without a file",
+    RAW_GONE: "of which raw snapshots are gone",
+    ATTENTION: "of which hardly a snapshot could be read",
+}
 
 
 def named(things: list[str]) -> str:

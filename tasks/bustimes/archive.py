@@ -185,9 +185,13 @@ def convert_week(
             _must_not_pass_for_all(archive, week)
         _must_be_readable(archive, listing)
         on_hour = on_listing(listing)
-        manifest = weekfile.finish(
-            listing, over, archive.source, spooled, archive.settings, processes, on_hour
-        )
+        try:
+            manifest = weekfile.finish(
+                listing, over, archive.source, spooled, archive.settings, processes, on_hour
+            )
+        except weekfile.MostlyRefused:
+            spooled.clear()  # the bytes of all that was set aside are as they were at the source
+            raise
         if stored is not None:
             _must_not_be_less(archive, spooled, manifest)
         return WeekResult(_publish(spooled, archive, stored), "converted")

@@ -75,6 +75,7 @@ class Converter:
                 count=len(bodies),
                 largest=max(map(len, bodies), default=0),
                 python_escapes=self._setup.python_escapes,
+                most_bytes=self._setup.max_snapshot_bytes,
                 on_refused=self._keep,
             )
         except OutOfMemory:

@@ -70,19 +70,20 @@ def convert(
     count: int,
     largest: int,
     python_escapes: str = "",
+    most_bytes: int = snapshot.MOST_BYTES,
     on_refused: Callable[[str, bytes], object] = lambda _key, _body: None,
     using: Kernel | None = None,
 ) -> ConvertedHour:
     """Convert (key, UTC time, body) of one hour, which must come in time order.
 
-    There are at most `count` of them, of at most `largest` bytes each. `order` is "vehicle" or
-    "snapshot"; `level` is libdeflate's, 1 to 12, or `BY_LINES`. `python_escapes` is the setting, as
-    in `snapshot.read_records`. `on_refused` is called with the key
+    There are at most `count` of them, and most have no more than `largest` bytes. `order` is
+    "vehicle" or "snapshot"; `level` is libdeflate's, 1 to 12, or `BY_LINES`. `python_escapes` and
+    `most_bytes` are as in `snapshot.read_records`. `on_refused` is called with the key
     and body of each that is no snapshot. `using` is the kernel to do it with: this process's own,
     as a rule. No body is held longer than it is read. Raises `kernel.OutOfMemory` for an hour too
     large for this machine.
     """
-    reader = _Reader(using or kernel(), count, largest, python_escapes)
+    reader = _Reader(using or kernel(), count, largest, python_escapes, most_bytes)
     refused: list[tuple[str, str]] = []
     places: list[int | None] = []  # of each among those that the kernel has opened
     raw_bytes = 0
@@ -131,11 +132,13 @@ def line_end(time: dt.datetime) -> bytes:
 class _Reader:
     """The records of an hour, by the kernel where it can and by Python where it cannot."""
 
-    def __init__(self, empty: Kernel, snapshots: int, largest: int, python_escapes: str) -> None:
+    def __init__(
+        self, empty: Kernel, snapshots: int, largest: int, python_escapes: str, most_bytes: int
+    ) -> None:
         self.kernel = empty
         self.tokenized = 0
         self.has_asked_setting = False
-        self._python_escapes = python_escapes
+        self._python_escapes, self._most_bytes = python_escapes, most_bytes
         self._opened = 0
         self._fields = _FieldCounts()
         self._others: list[tuple[int, VehicleKey]] = []  # address of the record, vehicle
@@ -154,12 +157,13 @@ class _Reader:
             raise
 
     def _read(self, body: bytes, end: bytes) -> int:
-        text = snapshot.text_of(body)
-        if text is None:
+        found = snapshot.text_of(body, self._most_bytes)
+        if found is None:
             return -1
+        text = found.content
         is_repr = not snapshot.looks_like_json(text)
         if not snapshot.is_utf8(text):
-            snapshot.read_records(body, self._python_escapes)  # says where
+            snapshot.records_of(found, self._python_escapes)  # says where
         status = self.kernel.open(text, end, is_repr)
         self._opened += 1
         escapes = Escapes(text, self._python_escapes)
@@ -177,7 +181,7 @@ class _Reader:
             self.kernel.undo()
             del self._others[others:]
             odd = _FieldCounts()
-            records = snapshot.read_records(body, self._python_escapes)
+            records = snapshot.records_of(found, self._python_escapes)
             self.has_asked_setting |= records.has_asked_setting
             for record in zip(records.records, records.vehicles, strict=True):
                 self._add(*record, odd)

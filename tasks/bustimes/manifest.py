@@ -144,6 +144,11 @@ def unpack(hour: HourOfFile, data: bytes) -> Iterator[bytes]:
     return unpack_segment(data, hour.uncompressed_bytes, hour.crc32)
 
 
+def is_mostly_refused(refused: int, snapshots: int, share: float) -> bool:
+    """Whether more than a share of a week's snapshots could not be read (`max_refused_share`)."""
+    return refused > share * snapshots
+
+
 def gone_from(manifest: Manifest, listing: Listing) -> int:
     """How many of a manifest's snapshots the source no longer has, counted hour by hour."""
     now = Counter(snapshot.time.strftime(HOUR_FORMAT) for snapshot in listing.snapshots)

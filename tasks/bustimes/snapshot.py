@@ -3,25 +3,35 @@
 A snapshot is one object named ``bustimes__YYYY-MM-DD__HH-MM-SS.json``, under ``raw/`` or at the
 root, whose name tells its time in UTC and whose body is one list of flat records, a vehicle each.
 Until 10 November 2021 a body is Python 2's ``repr``, since then JSON; the content decides, never
-the date. `read_records` gives every record's bytes or raises `Refused` with the reason, thoroughly
-and by Python's own means: what the kernel reads at machine speed must be the same. Pure functions
-over names and bytes: nothing here reads files, settings or the clock.
+the date, nor the name or the header that may say that it is gzip or zstd. `read_records` gives
+every record's bytes or raises `Refused` with the reason, thoroughly and by Python's own means: what
+the kernel reads at machine speed must be the same. Pure functions over names and bytes: nothing
+here reads files, settings or the clock.
 """
 
+import codecs
 import datetime as dt
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tasks.bustimes import json_records, python_repr
+from tasks import decompression
+from tasks.bustimes import json_records, python_repr, reasons
 from tasks.bustimes.python_repr import CODE_POINTS, Escapes
 
 PREFIXES = ("raw/bustimes__", "bustimes__")
 """What a snapshot's key starts with: under raw/, and at the root as before raw/ existed."""
 
 _KEY = re.compile(r"(?:raw/)?bustimes__(\d{4})-(\d\d)-(\d\d)__(\d\d)-(\d\d)-(\d\d)\.json", re.ASCII)
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",  # before the one that it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_MOST_LAYERS = 4
 _KINDS = {b"n": "null", b"t": "boolean", b"f": "boolean"} | {
     b'"': "text",
     b"[": "list",
@@ -34,6 +44,10 @@ VehicleKey = int | tuple[str, str]
 
 MISSING = ("missing", "")
 """The key of records without a vehicle, or with null for it."""
+
+
+MOST_BYTES = 64 << 20
+"""What a body may have when it is unpacked, unless a caller says otherwise."""
 
 
 class Refused(ValueError):
@@ -80,16 +94,79 @@ def key_of(time: dt.datetime) -> str:
     return f"raw/bustimes__{time.astimezone(dt.UTC):%Y-%m-%d__%H-%M-%S}.json"
 
 
-def text_of(body: bytes) -> bytes | None:
-    """What there is to read in a body, or None where nobody drove; raises `Refused`."""
-    text = body.removeprefix(_BYTE_ORDER_MARK).strip()
-    if text in (b"{}", b"[]"):
+@dataclass(frozen=True)
+class Text:
+    """What there is to read in a body: `content` is UTF-8 unless something else is wrong with it.
+
+    `whole` is the same with the space around it, `wrapping` what it was unpacked or decoded from.
+    """
+
+    content: bytes
+    whole: bytes
+    wrapping: str = ""
+
+    def refused(self, reason: str, has_asked_setting: bool = False) -> Refused:
+        """The reason, and where it holds."""
+        inside = f"inside {self.wrapping}, " if self.wrapping else ""
+        return Refused(inside + reason, has_asked_setting)
+
+
+def text_of(body: bytes, most_bytes: int = MOST_BYTES) -> Text | None:
+    """What there is to read in a body, or None where nobody drove; raises `Refused`.
+
+    gzip and zstd are unpacked, to `most_bytes` at the most, and UTF-16 and UTF-32 decoded, whatever
+    the object is called; the first bytes tell.
+    """
+    wrapping = []
+    for _ in range(_MOST_LAYERS):  # who packs by hand what is packed on the way packs twice
+        packed = decompression.format_of(body)
+        if not packed:
+            break
+        body = _unpacked(body, packed, most_bytes)
+        wrapping.append(packed)
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
+        if body.startswith(mark):
+            if encoding == "utf-8":
+                body = body.removeprefix(mark)
+            else:
+                body = _decoded(body, encoding)
+                wrapping.append(encoding.upper())
+            break
+    text = Text(body.strip(), body, " in ".join(reversed(wrapping)))
+    content = text.content
+    if content == b"[]" or _is_empty_object(content):
         return None
-    if not text:
-        raise Refused("it is empty")
-    if text.startswith(b"<"):
-        raise Refused("it is HTML or XML, such as an error page")
+    if not content:
+        raise text.refused("it is empty")
+    if content[:1] == b"<":
+        raise text.refused(f"it is {reasons.described(body)}")
     return text
+
+
+def _is_empty_object(text: bytes) -> bool:
+    return text[:1] == b"{" and text[-1:] == b"}" and not text[1:-1].strip()
+
+
+def _unpacked(body: bytes, packed: str, most_bytes: int) -> bytes:
+    try:
+        return decompression.inflated(body, packed, most_bytes)
+    except decompression.Damaged as damage:
+        raise Refused(f"it is {packed} {damage}") from None
+    except decompression.TooLarge:
+        most = most_bytes >> 20
+        raise Refused(
+            f"it is {packed} of more than {most:,} MB, and max_snapshot_mb is {most}"
+        ) from None
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    try:
+        return body.decode(encoding).encode()
+    except UnicodeDecodeError as error:
+        raise Refused(
+            f"it begins with the byte order mark of {encoding.upper()}, which it is not from byte "
+            f"{error.start} on"
+        ) from None
 
 
 def is_utf8(text: bytes) -> bool:
@@ -113,26 +190,37 @@ def read_one_record(
         return None
 
 
-def read_records(body: bytes, python_escapes: str = "") -> Records:
+def read_records(body: bytes, python_escapes: str = "", most_bytes: int = MOST_BYTES) -> Records:
     """Every record of a body, exactly; raises `Refused` where it is no snapshot.
 
-    `python_escapes` is the setting: `python_repr.UTF_8` or `CODE_POINTS`, or nothing.
+    `python_escapes` is the setting: `python_repr.UTF_8` or `CODE_POINTS`, or nothing; `most_bytes`
+    is how much it may be when it is unpacked.
     """
-    text = text_of(body)
-    if text is None:
-        return Records([], [])
-    escapes = Escapes(text, python_escapes)
+    text = text_of(body, most_bytes)
+    return Records([], []) if text is None else records_of(text, python_escapes)
+
+
+def records_of(text: Text, python_escapes: str = "") -> Records:
+    """Every record of a body's text, as `read_records` gives them."""
+    content = text.content
+    escapes = Escapes(content, python_escapes)
     try:
-        records = _split(text, escapes)
+        records = _split(content, escapes)
     except json_records.NotRecords as error:
-        cut_off = text[-1:] != {b"[": b"]", b"{": b"}"}.get(text[:1], text[-1:])
-        reason = "it ends in the middle (cut off)" if cut_off else str(error)
-        raise Refused(reason, escapes.has_asked_setting) from None
+        raise text.refused(_reason(text, str(error)), escapes.has_asked_setting) from None
     try:
-        vehicles = [_vehicle_or_refused(*one) for one in enumerate(records, 1)]
+        vehicles = [_vehicle_or_refused(text, *one) for one in enumerate(records, 1)]
     except RecursionError:  # Python's json gives up a little earlier than the splitting does
-        raise Refused("its values are nested too deeply") from None
+        raise text.refused("its values are nested too deeply") from None
     return Records(records, vehicles, escapes.has_asked_setting)
+
+
+def _reason(text: Text, error: str) -> str:
+    if what := reasons.described(text.whole):
+        return f"it is {what}"
+    content = text.content
+    is_list = content[:1] in (b"[", b"{")
+    return (is_list and reasons.ending(content, not looks_like_json(content))) or error
 
 
 def _split(text: bytes, escapes: Escapes) -> list[bytes]:
@@ -222,10 +310,10 @@ def kind_of(value: bytes) -> str:
     return kind or ("number" if _NO_INTEGER.search(value) else "integer")
 
 
-def _vehicle_or_refused(number: int, record: bytes) -> VehicleKey:
+def _vehicle_or_refused(text: Text, number: int, record: bytes) -> VehicleKey:
     fields = fields_of(record)
     if "snapshot_time" in fields:
-        raise Refused(
+        raise text.refused(
             f"record {number} has a field snapshot_time of its own, which the week file adds"
         )
     return _vehicle(fields)

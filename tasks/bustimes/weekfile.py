@@ -15,11 +15,13 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks import figures
 from tasks.bustimes import inventory, seal
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.conversion import convert_hours
@@ -200,6 +202,7 @@ def finish(
             for name, hour in zip(names, converted, strict=True):
                 writer.write(name, hour)
                 on_hour(hour)
+                _must_not_be_mostly_refused(listing, writer.refused, settings.max_refused_share)
             writer.end()
         spooled.inventory_file.write_bytes(inventory.to_bytes(listing, writer.records))
         inventory_sum = _checksum_of(spooled.inventory_file)
@@ -212,6 +215,27 @@ def finish(
         hidden.replace(spooled.manifest_file)
         sync_to_disk(spooled.folder)
     return manifest
+
+
+class MostlyRefused(Problem):
+    """Of a week more was unreadable than `max_refused_share` allows."""
+
+
+def _must_not_be_mostly_refused(
+    listing: Listing, refused: list[tuple[str, str]], share: float
+) -> None:
+    """A week of which hardly anything could be read is most likely of an unknown format."""
+    count, total = len(refused), len(listing.snapshots)
+    if not manifests.is_mostly_refused(count, total, share):
+        return
+    common = Counter(reason for _, reason in refused).most_common(1)[0][0]
+    key = next(key for key, reason in refused if reason == common)
+    raise MostlyRefused(
+        f"{listing.week} is not written: {count:,} of its {figures.count(total, 'snapshot')} could "
+        f"not be read, and max_refused_share allows a share of {share:g}; such as {key}, because "
+        f"{common}. Look at that one. If a week of what is left is wanted all the same: "
+        "MAX_REFUSED_SHARE=1."
+    )
 
 
 def publish(spooled: SpooledWeek, destination: Root, expected_etag: str) -> Manifest:

@@ -88,10 +88,14 @@ class Kernel:
     def open(self, body: bytes, line_end: bytes, is_repr: bool) -> int:
         """Begin to `read` the next snapshot, UTF-8; `line_end` replaces records' closing braces.
 
-        Raises `ValueError` for what `begin` was not told of: it would be written over the rest.
+        A body may be longer than `begin` was told. Raises `ValueError` for a line end that is too
+        long, or a snapshot too many: they would be written over the rest.
         """
-        if len(body) > self._largest_body or len(line_end) > LONGEST_LINE_END:
-            raise ValueError("a body or line end is longer than the hour was begun for")
+        if len(line_end) > LONGEST_LINE_END:
+            raise ValueError("a line end is longer than there is room for")
+        if len(body) > self._largest_body:  # twice as much, so that this is rare
+            self._largest_body = max(len(body), 2 * self._largest_body)
+            self._body = self._needed("grow", self._largest_body + LONGEST_LINE_END + 8)
         if not self._snapshots_left:
             raise ValueError("there are more snapshots than the hour was begun for")
         self._snapshots_left -= 1

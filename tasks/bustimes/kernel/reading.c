@@ -95,6 +95,14 @@ EXPORT(begin) u8 *begin(u32 largest_body, u32 snapshots) {
     return body;
 }
 
+// Makes room for longer bodies than the hour was begun for, behind what is there; 0: no memory.
+EXPORT(grow) u8 *grow(u32 largest_body) {
+    if (!reserve(records_end, (u64)largest_body + SLACK)) return 0;
+    body = records_end;
+    records_end += largest_body + SLACK;
+    return body;
+}
+
 // Forgets the snapshot: it is none, or is added record by record.
 EXPORT(undo) void undo(void) {
     records_end = before.records_end;

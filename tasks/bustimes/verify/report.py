@@ -7,6 +7,7 @@ from tasks import figures
 from tasks.bustimes.strays import Stray
 from tasks.bustimes.strays import lines as stray_lines
 from tasks.bustimes.verify.states import (
+    ATTENTION,
     DAMAGED,
     GAP,
     GOOD,
@@ -149,7 +150,7 @@ class Report:
         return f"{count}, {self.share:.4g} of each week by seed {self.seed}, against the raw side"
 
     def _weeks(self) -> str:
-        states = (GOOD, PARTIAL, PRUNED, MISSING, STALE, DAMAGED, RAW_GONE, UNREAD)
+        states = (GOOD, PARTIAL, PRUNED, MISSING, STALE, DAMAGED, RAW_GONE, ATTENTION, UNREAD)
         counted = [f"{len(self.of(state)):,} {state}" for state in states if self.of(state)]
         gaps = len(self.of(GAP))
         if gaps:

@@ -15,10 +15,14 @@ is read here. Python 3's: it is text. `_Literals` finds out which of the two app
 """
 
 import ast
+import codecs
+import gzip
+import io
 import json
 import operator
 import re
 import warnings
+import zlib
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -31,6 +35,10 @@ _NUMBER = rf"(?<![\w.])({_WHOLE}(?:(?P<long>[lL])|{_BEHIND}))(?![\w.])"
 _STRING_OR_NUMBER = re.compile(rf"({_STRING})|{_NUMBER}", re.DOTALL)
 _ONE_STRING = re.compile(rf"[uU]?(?:{_STRING})".encode(), re.DOTALL)
 _LONG = re.compile(rb"[0-9][lL]")
+
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_MOST_LAYERS, _MOST_BYTES = 4, 1 << 30
+"""The latter is the largest `max_snapshot_mb` that there is."""
 
 _BETWEEN = b"}, {"
 """What stands between two records, in JSON as Python writes it and in repr."""
@@ -45,8 +53,8 @@ def texts_of(body: bytes, python_escapes: str = "") -> list[bytes]:
 
     `python_escapes` is the setting by which it was converted, or nothing.
     """
-    text = body.removeprefix(b"\xef\xbb\xbf").strip()
-    if text in (b"{}", b"[]"):
+    text = _plain_text(body).strip()
+    if text == b"[]" or (text[:1] == b"{" and text.split() in ([b"{}"], [b"{", b"}"])):
         return []  # nobody drove
     literals = _Literals(text, python_escapes)
     for way in (_at_once, literals.piece_by_piece, _from_json, literals.whole):
@@ -54,6 +62,40 @@ def texts_of(body: bytes, python_escapes: str = "") -> list[bytes]:
         if isinstance(texts, list):
             return texts
     raise NotRead("it is no list of records, neither as JSON nor as Python's repr")
+
+
+def _plain_text(body: bytes) -> bytes:
+    """UTF-8 of what was compressed or is in UTF-16, by the readers of files that Python has."""
+    try:
+        for _ in range(_MOST_LAYERS):
+            if body[:2] == b"\x1f\x8b":
+                with gzip.open(io.BytesIO(body)) as file:
+                    body = _bounded(file.read(_MOST_BYTES + 1))
+            elif body[:4] == b"\x28\xb5\x2f\xfd" or body[1:4] == b"\x2a\x4d\x18":
+                body = _from_zstd(body)
+            else:
+                break
+        if body[:4].startswith(_MARKS):
+            body = body.decode(json.detect_encoding(body)).encode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise NotRead(f"it cannot be unpacked or decoded ({error})") from None
+    return body
+
+
+def _from_zstd(body: bytes) -> bytes:
+    from tasks.decompression import zstd  # which of two modules it is; nothing else
+
+    try:
+        with zstd().open(io.BytesIO(body)) as file:
+            return _bounded(file.read(_MOST_BYTES + 1))
+    except zstd().ZstdError as error:
+        raise NotRead(f"it cannot be unpacked ({error})") from None
+
+
+def _bounded(read: bytes) -> bytes:
+    if len(read) > _MOST_BYTES:
+        raise NotRead("more comes out of it than is ever converted")
+    return read
 
 
 def text_of(record: bytes) -> bytes | None:

@@ -11,6 +11,7 @@ from tasks.weeks import Week
 GOOD, PARTIAL, GAP, PRUNED = "good", "partial", "gap", "pruned"
 MISSING, STALE, DAMAGED, RAW_GONE = "missing", "stale", "damaged", "raw gone"
 UNREAD = "not read"
+ATTENTION = "needs attention"
 FINE = (GOOD, PARTIAL, GAP, PRUNED)
 
 

@@ -19,6 +19,7 @@ from tasks.bustimes.strays import ours
 from tasks.bustimes.verify import claims, lateness, pruned, states
 from tasks.bustimes.verify.readable_now import readable_now
 from tasks.bustimes.verify.states import (
+    ATTENTION,
     DAMAGED,
     GAP,
     GOOD,
@@ -114,6 +115,8 @@ def _beside_the_raw_side(
         if setting and manifest.python_escapes not in ("", setting):
             why = f"it was converted with python_escapes {manifest.python_escapes}, not {setting}"
             return WeekCheck(week, STALE, why, states.convert_again(week), manifest)
+        if mostly_refused := _mostly_refused(archive, manifest):
+            return mostly_refused
         if manifest.week_over:
             return WeekCheck(week, GOOD, manifest=manifest)
         if week.is_over(archives.now()):
@@ -136,6 +139,24 @@ def _beside_the_raw_side(
         )
     again = states.convert_again(week)
     return WeekCheck(week, STALE, changes.why, again, manifest, details=changes.details)
+
+
+def _mostly_refused(archive: Archive, manifest: Manifest) -> WeekCheck | None:
+    """What to say of a week of which hardly anything could be read."""
+    share, refused = archive.settings.max_refused_share, manifest.refused
+    if not manifests.is_mostly_refused(len(refused), manifest.snapshots, share):
+        return None
+    week = Week.parse(manifest.week)
+    first = refused[0]
+    return WeekCheck(
+        week,
+        ATTENTION,
+        f"{len(refused):,} of its {figures.count(manifest.snapshots, 'snapshot')} could not be "
+        f"read, such as {first.key}, because {first.reason}",
+        "If nothing can be done about them, MAX_REFUSED_SHARE=1 takes the week as it is. If an "
+        f"older version could not read them, this one may. {states.convert_again(week)}",
+        manifest,
+    )
 
 
 def _without_file(archive: Archive, listing: Listing) -> WeekCheck:
