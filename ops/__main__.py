@@ -15,13 +15,14 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ops import beginning
 from ops import place as places
 from ops.options import COMMANDS
-from tasks import advice, forks, open_files, run_log, secrets, standard_streams
+from tasks import advice, forks, open_files, own_files, run_log, secrets, standard_streams
 from tasks.bustimes.programs import converter
 from tasks.out_of_memory import SENTENCE, check_limit, is_out_of_memory
 from tasks.problem import Problem
@@ -157,12 +158,13 @@ def prune(options: argparse.Namespace) -> int:
 def plan(options: argparse.Namespace) -> int:
     from ops.ec2 import comparison
     from tasks.bustimes.archive import Archive
-    from tasks.bustimes.plan import kept_rate
+    from tasks.bustimes.plan import check_kept_rate, kept_rate
     from tasks.bustimes.plan import plan as make_plan
 
     place = _started(options)
     if place.s3 is not None:
         _fill_if_empty()
+    check_kept_rate(place.state, say)
     archive = Archive.open()
     weeks = archive.chosen_weeks(options.weeks, options.first, options.last)
     with _bar(desc="weeks listed") as bar:
@@ -188,7 +190,7 @@ def status(options: argparse.Namespace) -> int:
     from tasks.bustimes.archive import Archive
 
     place = places.prepare()
-    if place.s3 is not None and not place.s3.is_running():
+    if place.s3 is not None and not place.s3.is_here():
         starts = f"{advice.make('smoke')} or {advice.make('full')}"
         print(f"Nothing runs here: {starts} starts what is needed.")
         return 0
@@ -301,14 +303,23 @@ def teardown(_options: argparse.Namespace) -> int:
             service.stop()
             print(f"The {service.name} is stopped.")
     spool = load().spool
-    waiting = list(spool.glob("*/*/manifest.json"))
-    ours = [place.state / name for name in ("s3", "luigid", "log")]
-    if not waiting and spool.resolve().is_relative_to(place.state.resolve()):
-        ours.append(spool)
-    for folder in ours:
-        shutil.rmtree(folder, ignore_errors=True)
-    for name in (RATE_FILE, STANDING_FILE, "progress.lock"):
-        (place.state / name).unlink(missing_ok=True)
+    waiting = list(spool.glob("*/????-W??/manifest.json"))
+    aside = list(spool.glob("*/*.damaged*"))
+    ours = {
+        "s3": "",
+        "luigid": "luigid's history",
+        "log": "all logs",
+        RATE_FILE: "the rate measured here",
+        STANDING_FILE: "",
+        "progress.lock": "",
+    }
+    removed = [told for name, told in ours.items() if told and (place.state / name).exists()]
+    for name in ours:
+        _remove(place.state / name)
+        for damaged in place.state.glob(f"{name}.damaged*"):
+            _remove(damaged)
+    if not waiting and not aside and spool.resolve().is_relative_to(place.state.resolve()):
+        _remove(spool)
     with contextlib.suppress(OSError):  # somebody else's files are in it
         place.state.rmdir()
     if waiting:
@@ -316,7 +327,19 @@ def teardown(_options: argparse.Namespace) -> int:
         print(f"{spool} stays, with {weeks} that {advice.make('sync')} uploads.")
     else:
         print("Nothing runs any more, and the files of the services are gone.")
+    if removed:
+        print(f"Removed with them: {', '.join(removed)}.")
+    for path in aside:
+        print(f"{path} stays: it was put aside. Remove it once its week is in the archive.")
     return 0
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _add_the_current_week(options: argparse.Namespace) -> None:
@@ -445,16 +468,16 @@ def main(arguments: list[str] | None = None) -> int:
                 "DRY_RUN=1 goes with ON=ec2. On this machine, "
                 f"{advice.make('plan')} says what a run would do."
             )
-        run_log.begin(load_local().state / "log" / f"{options.command}.jsonl")
+        log = load_local().state / "log" / f"{options.command}.jsonl"
+        if log.parent.parent.is_dir():
+            own_files.make_way(log, say)
+        run_log.begin(log)
         return _RUN[options.command](options)
     except Problem as problem:
         say(str(problem), logging.ERROR)
         return 2
     except _Stopped as stopped:
-        print(
-            "Interrupted. What is finished is kept; the next run goes on from here.",
-            file=sys.stderr,
-        )
+        say("Interrupted. What is finished is kept; the next run goes on from here.")
         return 128 + int(stopped.args[0])
     except BrokenPipeError:
         return 1  # whoever read the output has gone

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ops.aws_settings import without_aws
-from ops.service import Service, python_path
+from ops.service import CARD_PATH, Service, card, python_path
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -180,9 +180,21 @@ def serve(port: int) -> None:
     forget_aws()
     from moto.moto_server.werkzeug_app import create_backend_app  # slow to import
 
-    server = make_server("127.0.0.1", port, StrictS3(create_backend_app("s3")))
+    server = make_server("127.0.0.1", port, _with_card(StrictS3(create_backend_app("s3"))))
     print(f"S3 on http://127.0.0.1:{server.port}", flush=True)
     server.serve_forever()
+
+
+def _with_card(app: "WSGIApplication") -> "WSGIApplication":
+    """The same, and at a path of its own what the service tells of itself."""
+
+    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if environ["PATH_INFO"] != CARD_PATH:
+            return app(environ, start_response)
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [card()]
+
+    return answer
 
 
 def forget_aws() -> None:

@@ -1,13 +1,15 @@
 """The logs that commands of this machine have kept: which ran last, for what, and what it said.
 
 Every command that changes or checks something keeps its lines in `<state>/log/<command>.log`, below
-a heading with the command as it was typed. Reads those files only, and never writes.
+a heading with the command as it was typed. Reads those files only; what cannot be read is put
+aside.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.progress import HEADING
+from tasks import own_files
+from tasks.progress import HEADING, say
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class LastRun:
 
 def last_run(folder: Path) -> LastRun | None:
     """Of all logs in a folder, the run that has said something last; None where there is none."""
+    for path in folder.glob("*.log"):
+        own_files.make_way(path, say)
     logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
     return _read(logs[-1]) if logs else None
 

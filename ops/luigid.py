@@ -2,8 +2,10 @@
 
 It listens on 127.0.0.1 unless told otherwise, because it has no password, and keeps what it knows
 in its own folder: the tasks (written when it is stopped properly) and their history (written at
-once). Settings come from luigi.cfg; this module only says where the files go, and mends what keeps
-luigid's history from working with today's SQLAlchemy. It schedules nothing itself.
+once); what is damaged of them is put aside (`ops.luigid_files`), and its pages ask nothing of the
+internet (`ops.luigid_page`). Settings come from luigi.cfg; this module only says where the files
+go, and mends what keeps luigid's history from working with today's SQLAlchemy. It schedules nothing
+itself.
 """
 
 import logging
@@ -51,16 +53,25 @@ def main() -> None:
     """Run luigid, with its own options, in the folder that keeps its files."""
     import luigi.cmdline
     import luigi.configuration
+    import luigi.server
+
+    from ops import luigid_files
+    from ops.luigid_page import make_own
 
     secrets.guard()
-    config = luigi.configuration.get_config()  # type: ignore[no-untyped-call]
+    config = luigi.configuration.get_config()
     if not config.has_option("task_history", "db_connection"):
-        config.set("task_history", "db_connection", "sqlite:///history.db")
+        config.set("task_history", "db_connection", f"sqlite:///{luigid_files.HISTORY}")
+        if config.getboolean("scheduler", "record_task_history", False):
+            luigid_files.check_history()
     if config.getboolean("scheduler", "record_task_history", False):
         _mend_history()
+    luigid_files.check_state()
+    app_of = luigi.server.app
+    luigi.server.app = lambda scheduler: make_own(app_of(scheduler))
     # One line for every request of every worker would bury the rest.
     logging.getLogger("tornado.access").setLevel(logging.WARNING)
-    luigi.cmdline.luigid(sys.argv[1:])  # type: ignore[no-untyped-call]
+    luigi.cmdline.luigid(sys.argv[1:])
 
 
 def _mend_history() -> None:
@@ -71,6 +82,9 @@ def _mend_history() -> None:
     """
     from luigi import db_task_history
 
+    from ops.luigid_files import forgiving_history
+
+    setattr(db_task_history, "DbTaskHistory", forgiving_history())  # noqa: B010, a class of types
     db_task_history._upgrade_schema = lambda _engine: None
 
 

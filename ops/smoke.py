@@ -26,7 +26,7 @@ from tasks.bustimes.plan import keep_rate
 from tasks.bustimes.verify import read_through, verify
 from tasks.compression import gunzip
 from tasks.problem import Problem
-from tasks.progress import in_terminal, tell
+from tasks.progress import in_terminal, say, tell
 from tasks.storage import tally
 from tasks.weeks import Week
 
@@ -85,7 +85,7 @@ def smoke(place: Place, week: Week, scheduler: str | None) -> None:
             f"complete and correct; {figures.count(report.spot_records, 'record')} of "
             f"{figures.count(report.spot_checked, 'raw snapshot')} compared"
         )
-    keep_rate(place.state, manifest.raw_bytes / max(cpu, 0.01))
+    keep_rate(place.state, manifest.raw_bytes / max(cpu, 0.01), say)
     for line in _figures(archive, week, manifest, memory, cpu):
         tell(line)
     tell("")

@@ -11,10 +11,12 @@ from typing import Any
 from ops import memory
 from ops.logs import last_run
 from ops.place import Place
+from ops.service import Service
 from tasks import advice, figures
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import weeks_with_snapshots
 from tasks.bustimes.other_names import none_found
+from tasks.problem import Problem
 from tasks.weeks import Week, ranges
 
 _LAST_LINES = 5
@@ -26,7 +28,7 @@ def lines(place: Place, weeks: list[Week]) -> Iterator[str]:
     running = _running_weeks(place, archive)
     yield from _weeks(archive, weeks, running)
     waiting = archive.spool.waiting()
-    held = figures.size(sum(week.file.stat().st_size for week in waiting))
+    held = figures.size(sum(week.bytes_held() for week in waiting))
     yield "spool     " + (
         f"{figures.count(len(waiting), 'week')} to upload, {held}: {advice.make('sync')}"
         if waiting
@@ -38,14 +40,20 @@ def lines(place: Place, weeks: list[Week]) -> Iterator[str]:
     free = memory.available_bytes()
     yield f"memory    {figures.size(free)} free" if free is not None else "memory    not known here"
     for service in place.services:
-        state = f"http://127.0.0.1:{service.port}" if service.is_running() else "not running"
-        yield f"service   {service.name}: {state}"
+        yield f"service   {service.name}: {_state(service)}"
     last = last_run(place.logs)
     if last is not None:
         yield f"log       {last.title}"
         yield f"          its last lines, in {last.path}:"
         for line in last.lines[-_LAST_LINES:]:
             yield f"          {line}"
+
+
+def _state(service: Service) -> str:
+    try:
+        return f"http://127.0.0.1:{service.port}" if service.is_here() else "not running"
+    except Problem as problem:
+        return str(problem)
 
 
 def _weeks(archive: Archive, weeks: list[Week], running: dict[str, list[str]]) -> Iterator[str]:
@@ -72,7 +80,10 @@ def _weeks(archive: Archive, weeks: list[Week], running: dict[str, list[str]]) -
 
 def _running_weeks(place: Place, archive: Archive) -> dict[str, list[str]]:
     """The weeks under way and how far they and their run are, from luigid if it runs."""
-    if not place.luigid.is_running():
+    try:
+        if not place.luigid.is_here():
+            return {}
+    except Problem:  # said below, where the services are
         return {}
     asked = urllib.request.Request(
         f"http://127.0.0.1:{place.luigid.port}/api/task_list",

@@ -20,6 +20,8 @@ _PROBLEM_IN_TRACEBACK = re.compile(
 )
 
 
+_ADDRESS = re.compile(r"remote scheduler '(?:https?://)?([^']*?)/?'")
+
 # What luigi says of a parameter that was not given, and of a setting or option that it cannot use.
 _MISSING = re.compile(r"(\w+)\[.*\]: requires the '(\w+)' parameter", re.DOTALL)
 _WRONG = re.compile(r"(\w+)\[.*\]: Error when parsing the default value of '(\w+)'", re.DOTALL)
@@ -37,7 +39,12 @@ def sentence_of(error: BaseException | None) -> str | None:
             "so that it can be written (docker: --tmpfs /dev/shm), and run it again."
         )
     if type(error).__name__ == "RPCError":
-        return "the Luigi scheduler does not answer."
+        address = _ADDRESS.search(str(error))
+        where = f" at {address[1]}" if address else ""
+        return (
+            f"the Luigi scheduler{where} does not answer. Start it (make luigid), name another "
+            "(--scheduler-host, --scheduler-port), or do without it (--local-scheduler)."
+        )
     if missing := _MISSING.match(str(error)):
         task, name = missing.groups()
         return f"{task} needs --{name}; luigi --module tasks {task} --help tells what that is."

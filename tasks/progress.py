@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import across_forks, figures, run_log, secrets
+from tasks import across_forks, figures, own_files, run_log, secrets
 from tasks.processes import is_alive
 
 if TYPE_CHECKING:
@@ -278,6 +278,7 @@ def tell(line: str) -> None:
 def log_to(path: Path, heading: str = "") -> None:
     """Keep what is said from now on in a file as well, below a heading that tells whose it is."""
     global _log_path
+    own_files.make_way(path, say)
     with suppress(OSError):  # a full disk, say: no reason for the run to fail
         path.parent.mkdir(parents=True, exist_ok=True)
     _log_path = path

@@ -78,7 +78,7 @@ def _put_aside(path: Path, file: FileIO) -> None:
         return  # has just done it
     names = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, FILES))]
     for number in range(FILES - 1, 0, -1):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # not there, or a folder is in the way of the oldest
             names[number - 1].replace(names[number])
 
 

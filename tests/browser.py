@@ -47,7 +47,11 @@ class Browser:
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         ]
         options = {"args": arguments, "binary": shutil.which("chromium")}
-        wanted = {"browserName": "chrome", "goog:chromeOptions": options}
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"performance": "ALL"},
+        }
         session = ask(f"{driver}/session", {"capabilities": {"alwaysMatch": wanted}})
         self._session = f"{driver}/session/{session['value']['sessionId']}"
 
@@ -63,6 +67,16 @@ class Browser:
         )
         answer = ask(f"{self._session}/execute/sync", {"script": script, "args": []})
         return answer["value"] or ""
+
+    def asked_for(self) -> list[str]:
+        """The addresses that pages have asked for since this was called last, met or not."""
+        log = ask(f"{self._session}/se/log", {"type": "performance"})["value"]
+        events = [json.loads(entry["message"])["message"] for entry in log]
+        return [
+            event["params"]["request"]["url"]
+            for event in events
+            if event["method"] == "Network.requestWillBeSent"
+        ]
 
     def click(self, selector: str) -> None:
         how = {"using": "css selector", "value": selector}

@@ -89,6 +89,39 @@ def test_plain_luigi_explains_mistakes_at_its_usual_level_of_detail(
     assert not destination.exists()
 
 
+def test_plain_luigi_without_a_scheduler_says_what_to_do(source: Path, destination: Path) -> None:
+    assert source.exists()
+    port = free_port()
+    command = [sys.executable, "-m", "tasks", "WeekTask", "--week", WEEK.label]
+    result = subprocess.run(
+        [*command, "--scheduler-port", str(port)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    words = (f"scheduler at 127.0.0.1:{port} does not answer", "make luigid", "--local-scheduler")
+    assert_explained(result, *words)
+    assert "NoneType" not in text_of(result)
+    assert week_files(destination) == []
+    again = subprocess.run([*command, "--local-scheduler"], cwd=PROJECT, check=False)
+    assert again.returncode == 0
+    assert week_files(destination) == [f"{WEEK}.jsonl.gz"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_the_tasks_say_what_can_be_run(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "tasks", *arguments]
+    said = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    import tasks.bustimes.graph as graph
+
+    tasks = [name for name in graph.__all__ if name != "run"]
+    assert tasks
+    for name in (*tasks, "--local-scheduler", "make luigid", "BUSTIMES_SOURCE"):
+        assert name in said
+
+
 # Places
 
 

@@ -213,6 +213,27 @@ def test_two_runs_that_share_luigid_convert_a_week_once_and_one_takes_over_from_
     complete(place, start)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_run_says_so_in_its_logs_and_luigid_knows_it_at_once(
+    place: Place, start: Start, gate: Gate, tmp_path: Path, luigid_port: str, workers: int
+) -> None:
+    shared = {"LOCAL_LUIGID_PORT": luigid_port, "LOCAL_STATE": str(tmp_path / "luigid")}
+    held = gate.hold(*MIDDLE)
+    run = start(place, "full", "--weeks", str(WEEK), "--workers", workers, **shared)
+    held.wait()
+    run.ctrl_c()
+    assert run.wait() == 130, run.said()
+    status = start(place, "status", "--weeks", str(WEEK), **shared)
+    assert status.wait() == 0
+    assert "running" not in status.said().replace("not running", "")
+    assert f"to do     {WEEK}" in status.said()
+    held.lose()
+    logs = tmp_path / "luigid/log"
+    for name in ("full.log", "full.jsonl"):
+        assert "Interrupted. What is finished is kept" in (logs / name).read_text(), name
+    complete(place, start)
+
+
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None] | None]]:
     """A folder with little room, and what to do in a process for it to have so little.

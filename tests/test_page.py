@@ -6,7 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,17 @@ def frozen_run(
         scheduler.stop()
 
 
+Snapshots = Callable[..., list[Path]]
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[Service]:
+    made = luigid.make_service(tmp_path / "state", free_port(), PROJECT / "luigi.cfg")
+    made.start()
+    yield made
+    made.stop()
+
+
 @pytest.fixture
 def browser(chromedriver: str, tmp_path: Path) -> Iterator[Browser]:
     with Browser(chromedriver, tmp_path / "browser") as browser:
@@ -170,6 +182,51 @@ def test_the_page_shows_how_far_a_week_is_and_keeps_it_when_the_run_is_over(
     said = browser.text("#statusMessageModal pre")
     assert re.search(r"\n1,008 snapshots, [\d,]+ records, .+ -> .+ \([\d.]+ to 1\)$", said)
     wait_for(lambda: "100%" in browser.text("#statusMessageModal .progress-bar"))
+
+
+@pytest.mark.parametrize(
+    "path", ["static/visualiser/index.html", "tasklist", "tasklist/WeekTask", "history"]
+)
+def test_no_page_asks_anything_of_another_host(
+    browser: Browser, scheduler: Service, path: str
+) -> None:
+    """Blocked as well: what the browser is told not to fetch is not on the page either."""
+    browser.asked_for()  # for its own first page
+    browser.open(f"http://127.0.0.1:{scheduler.port}/{path}")
+    asked = [
+        url for url in browser.asked_for() if not url.startswith(("data:", "about:", "chrome:"))
+    ]
+    assert f"http://127.0.0.1:{scheduler.port}/{path}" in asked
+    outside = [url for url in asked if not url.startswith(f"http://127.0.0.1:{scheduler.port}/")]
+    assert outside == []
+    with urllib.request.urlopen(f"http://127.0.0.1:{scheduler.port}/{path}") as answer:
+        assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+        assert not re.search(r"(?:src|href)=.(?:https?:)?//", answer.read().decode())
+
+
+def test_the_page_tells_archives_and_ranges_apart(
+    browser: Browser, scheduler: Service, tmp_path: Path, make_snapshots: Snapshots, ops: Run
+) -> None:
+    make_snapshots(tmp_path / "raw", WEEK.label)
+    given = {"BUSTIMES_SOURCE": str(tmp_path / "raw"), "LOCAL_LUIGID_PORT": str(scheduler.port)}
+    for name in ("one", "two"):
+        given["BUSTIMES_DESTINATION"] = str(tmp_path / name)
+        for options in (("--weeks", WEEK.label), ("--from", "2021-W44", "--to", WEEK.label), ()):
+            assert ops("full", *options, **given).returncode == 0
+    browser.open(f"http://127.0.0.1:{scheduler.port}/static/visualiser/index.html")
+    for name in ("one", "two"):
+        for told in (
+            f"WeekTask week={WEEK}, destination={tmp_path / name}",
+            f"AllWeeks weeks={WEEK}, destination={tmp_path / name}",
+            f"AllWeeks from=2021-W44, to={WEEK}, destination={tmp_path / name}",
+        ):
+            wait_for(lambda told=told: told in " ".join(rows(browser).split()))
+    all_of_them = r"AllWeeks from=2016-W49, to=20\d\d-W\d\d, destination=\S+/(one|two)"
+    assert len(re.findall(all_of_them, " ".join(rows(browser).split()))) == 2
+
+
+def rows(browser: Browser) -> str:
+    return browser.text("#taskTable tbody")
 
 
 def test_status_says_how_far_a_run_is(frozen_run: RealRun, ops: Run) -> None:

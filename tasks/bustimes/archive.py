@@ -160,8 +160,7 @@ def convert_week(
     with archive.spool.lock(week, on_wait=lambda: say(f"{week}: another run is at it; waiting.")):
         spooled = archive.spool.week(week)
         if spooled.is_finished() and not spooled.is_intact():
-            say(f"{week}: what waited in the spool is damaged, and is converted again.")
-            spooled.clear()
+            say(f"{week}: what waited in the spool is damaged. {spooled.put_aside()}")
         if replaces:
             archive.list_again()
             stored = archive.weeks_written().get(week)
@@ -248,9 +247,8 @@ def publish_waiting(archive: Archive, spooled: weekfile.SpooledWeek) -> str:
         if not spooled.is_finished():
             return _BY_ANOTHER
         if not spooled.is_intact():
-            spooled.clear()
             raise Problem(
-                f"{week} was damaged in the spool and is removed from there: "
+                f"{week} was damaged in the spool and is not published. {spooled.put_aside()} "
                 f"{advice.make('full', WEEKS=week)} converts it again."
             )
         stored = archive.destination.find(manifests.file_of(week))

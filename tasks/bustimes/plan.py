@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks import figures
+from tasks import figures, own_files
 from tasks.bustimes.archive import Archive
 from tasks.bustimes.listing import list_week, weeks_with_snapshots
 from tasks.bustimes.other_names import none_found
@@ -43,10 +43,15 @@ _REQUESTS_A_WEEK = 75
 and as many to verify it, 25 PUTs for its 180 MB in parts of 8 MiB, and some for its manifest."""
 
 
-def keep_rate(folder: Path, bytes_a_second: float) -> None:
+def keep_rate(folder: Path, bytes_a_second: float, say: Callable[[str], object] = print) -> None:
     """Keep what was measured on this machine: raw bytes a second of CPU."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RATE_FILE).write_text(json.dumps({"bytes_a_second_and_core": bytes_a_second}))
+    path = folder / RATE_FILE
+    own_files.make_way(path, say)
+    draft = path.with_suffix(".new")
+    own_files.make_way(draft, say)
+    draft.write_text(json.dumps({"bytes_a_second_and_core": bytes_a_second}))
+    draft.replace(path)
 
 
 def kept_rate(folder: Path) -> float | None:
@@ -61,6 +66,14 @@ def kept_rate(folder: Path) -> float | None:
 def is_s3(url: str) -> bool:
     """Whether a place is in S3: elsewhere S3's prices mean nothing."""
     return url.startswith("s3://")
+
+
+def check_kept_rate(folder: Path, say: Callable[[str], object]) -> None:
+    """Put the file aside if what it holds is no rate; `say` is told."""
+    path = folder / RATE_FILE
+    own_files.make_way(path, say)
+    if path.exists() and kept_rate(folder) is None:
+        say(own_files.put_aside(path, "it holds no rate"))
 
 
 def cost_of_requests(snapshots: int, weeks: int) -> float:

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import msgspec
 
+from tasks import own_files
 from tasks.bustimes.manifest import Manifest
 from tasks.file_lock import held
+from tasks.progress import say
 from tasks.weeks import Week
 
 _LAST_ERRORS = 5
@@ -44,6 +46,12 @@ class StandingFile:
         self._path = path
 
     def begin(self, to_do: int) -> None:
+        """A run begins; what is in the way of its file is put aside."""
+        if self._path is not None:
+            for path in (self._path, self._path.with_suffix(".lock")):
+                own_files.make_way(path, say)
+            if self._path.exists() and _read(self._path) is None:
+                say(own_files.put_aside(self._path, "it does not say where a run stands"))
         self._change(lambda standing: _replace(standing, Standing(to_do=to_do)))
 
     def under_way(self, week: Week, sentence: str) -> None:
@@ -87,10 +95,14 @@ class StandingFile:
 
 def read(path: Path) -> Standing:
     """What a file says; nothing done yet where there is none."""
+    return _read(path) or Standing()
+
+
+def _read(path: Path) -> Standing | None:
     try:
-        return msgspec.convert(json.loads(path.read_text()), Standing)
+        return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), Standing)
     except (OSError, ValueError, RecursionError):
-        return Standing()
+        return None
 
 
 def _replace(standing: Standing, by: Standing) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import figures
+from tasks import figures, own_files
 from tasks.bustimes import inventory, seal
 from tasks.bustimes import manifest as manifests
 from tasks.bustimes.conversion import convert_hours
@@ -41,6 +41,7 @@ from tasks.bustimes.snapshot import MISSING, VehicleKey
 from tasks.compression import HEADER, Joined
 from tasks.file_lock import held
 from tasks.problem import Problem
+from tasks.progress import say
 from tasks.settings import Settings
 from tasks.storage import FileChecksum, Overtaken, Root, tally
 from tasks.storage.checksum import RunningChecksum, parts_of
@@ -86,9 +87,18 @@ class Spool:
         """Hold the week against other processes of this machine; says so where it must wait."""
         with contextlib.ExitStack() as lock:
             with explained(self.place):
+                self._make_way(week)
                 self.place.mkdir(parents=True, exist_ok=True)
                 lock.enter_context(held(self.place / f"{week}.lock", on_wait))
             yield
+
+    def _make_way(self, week: Week) -> None:
+        """Put aside what is where a folder, or the file of a lock, should be."""
+        for folder in (self.place, self.place / week.label):
+            if os.path.lexists(folder) and not folder.is_dir():
+                say(own_files.put_aside(folder, "it is no folder"))
+        if (lock := self.place / f"{week}.lock").is_dir():
+            say(own_files.put_aside(lock, "it is a folder"))
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,10 @@ class SpooledWeek:
 
     def is_finished(self) -> bool:
         return self.manifest_file.exists()
+
+    def bytes_held(self) -> int:
+        """What its week file takes of the disk."""
+        return self.file.stat().st_size if self.file.is_file() else 0
 
     def manifest(self) -> Manifest:
         return manifests.from_bytes(self.manifest_file.read_bytes(), str(self.manifest_file))
@@ -153,6 +167,10 @@ class SpooledWeek:
             settings.order,
             settings.compression_level,
         )
+
+    def put_aside(self) -> str:
+        """Give what cannot be used another name, and begin anew; returns the sentence."""
+        return own_files.put_aside(self.folder, "it is not what was converted")
 
     def clear(self) -> None:
         """Remove it all, the manifest first: half of it must not look finished."""

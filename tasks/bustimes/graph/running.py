@@ -4,6 +4,7 @@ Weeks that another run has under way are waited for, and taken over if that run 
 says of settings and of a luigid that is gone becomes a sentence.
 """
 
+import contextlib
 import time
 from pathlib import Path
 from types import FrameType
@@ -13,6 +14,7 @@ from luigi.execution_summary import LuigiStatusCode
 from luigi.metrics import MetricsCollectors
 from luigi.rpc import RemoteScheduler, RPCError
 from luigi.scheduler import Scheduler
+from luigi.task_status import FAILED
 
 from tasks import forks, luigi_messages
 from tasks.bustimes.graph import under_way
@@ -21,6 +23,7 @@ from tasks.progress import say
 from tasks.storage import traffic
 
 _WAIT_SECONDS = 1.0
+_INTERRUPTED = "The run was interrupted. The next one goes on from here."
 _UNDER_WAY_ELSEWHERE = "being run by another worker"  # luigi's words; it calls this a success
 
 
@@ -88,7 +91,11 @@ def _build(task: luigi.Task, workers: int, where: dict[str, object]) -> bool:
 
 
 class _Worker(luigi.worker.Worker):
-    """luigi's worker, which takes no more tasks after SIGUSR1; remembers that it was asked."""
+    """luigi's worker, which takes no more tasks after SIGUSR1; remembers that it was asked.
+
+    Interrupted (Ctrl-C), it gives back what it has under way: otherwise luigid would show that as
+    running, and keep others from it, until it misses the worker.
+    """
 
     was_asked_to_stop = False
 
@@ -96,22 +103,42 @@ class _Worker(luigi.worker.Worker):
         _Worker.was_asked_to_stop = True
         super().handle_interrupt(signum, frame)
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: object
+    ) -> bool:
+        if isinstance(error, KeyboardInterrupt):
+            if isinstance(self._scheduler, RemoteScheduler):
+                self._scheduler._rpc_retry_attempts = 1  # whoever stops a run does not wait
+            with contextlib.suppress(RPCError):
+                for task_id in self._running_tasks:
+                    self._scheduler.add_task(
+                        worker=self._id, task_id=task_id, status=FAILED, expl=_INTERRUPTED
+                    )
+        return bool(super().__exit__(kind, error, where))
+
+
+def _quick_to_give_up(_factory: object, url: str) -> RemoteScheduler:
+    """A scheduler that is given up after a few seconds without an answer, and not after minutes.
+
+    Set here, since luigi warns of these very settings if they stand in its [core].
+    """
+    scheduler = RemoteScheduler(url)
+    scheduler._rpc_retry_attempts, scheduler._rpc_retry_wait = 3, 3
+    scheduler._rpc_log_retries = False
+    return scheduler
+
+
+# For plain luigi as well.
+setattr(  # noqa: B010, a method
+    luigi.interface._WorkerSchedulerFactory, "create_remote_scheduler", _quick_to_give_up
+)
+
 
 class _Workers(luigi.interface._WorkerSchedulerFactory):
     def create_local_scheduler(self) -> Scheduler:
         """One without metrics, which nobody could ask it for."""
         none = MetricsCollectors.none
         return Scheduler(prune_on_get_work=True, record_task_history=False, metrics_collector=none)
-
-    def create_remote_scheduler(self, url: str) -> RemoteScheduler:
-        """One that is given up after a few seconds without an answer, and not after minutes.
-
-        Set here, since luigi warns of these very settings if they stand in its [core].
-        """
-        scheduler = RemoteScheduler(url)
-        scheduler._rpc_retry_attempts, scheduler._rpc_retry_wait = 3, 3
-        scheduler._rpc_log_retries = False
-        return scheduler
 
     def create_worker(
         self, scheduler: object, worker_processes: int, assistant: bool = False

@@ -5,6 +5,7 @@ stopped or repeated goes on where it stopped. `AllWeeks` finds the weeks to do w
 the destination, `Verify` checks what came out.
 """
 
+import contextlib
 import datetime as dt
 import functools
 import time
@@ -46,6 +47,22 @@ class _OfArchive(luigi.Task):
     def __init__(self, *arguments: object, **parameters: object) -> None:
         super().__init__(*arguments, **parameters)
         self.task_id = f"{self.task_id}_{Archive.open().short_name}"
+
+    def to_str_params(
+        self, only_significant: bool = False, only_public: bool = False
+    ) -> dict[str, str]:
+        """As luigid's page shows them: what was given, and to which archive it goes.
+
+        The name of the task (`only_significant`) is made of what was given alone.
+        """
+        told: dict[str, str] = super().to_str_params(only_significant, only_public)
+        if only_significant:
+            return told
+        given = {name: value for name, value in told.items() if value not in ("", "False")}
+        return self._told_of(given) | {"destination": Archive.open().destination.url}
+
+    def _told_of(self, given: dict[str, str]) -> dict[str, str]:
+        return given
 
     @classmethod
     @functools.cache
@@ -141,6 +158,14 @@ class _WeekRange:
 
     def chosen_weeks(self) -> list[Week]:
         return Archive.open().chosen_weeks(self.weeks, getattr(self, "from"), self.to)
+
+    def _told_of(self, given: dict[str, str]) -> dict[str, str]:
+        """With the first and the last week that are meant, where they were not given."""
+        with contextlib.suppress(Problem):  # whoever runs the task says it
+            weeks = self.chosen_weeks()
+            if weeks and "weeks" not in given:
+                return given | {"from": str(weeks[0]), "to": str(weeks[-1])}
+        return given
 
     def range_parameters(self) -> dict[str, object]:
         names = ("weeks", "from", "to", "refresh")
