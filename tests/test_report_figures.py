@@ -89,7 +89,7 @@ def test_states_as_far_as_the_destination_tells_them(archive: Archive, out: Path
         ({"records": -1}, "Expected `int` >= 0"),
         ({"records": "many"}, "Expected `int`, got `str`"),
         ({"records": 10**30}, "Expected `int` <= "),
-        ({"version": 3}, "Invalid enum value 3"),
+        ({"version": 4}, "Invalid enum value 4"),
         ({"first_snapshot": "yesterday"}, "Invalid RFC3339"),
         ({"fields": {"a": {"text": None}}}, "Expected `int`, got `null`"),
         ({"conversion": {"seconds": float("nan"), "requests": {}}}, "Expected `float`"),
