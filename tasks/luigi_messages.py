@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Callable
 
-from tasks import secrets
+from tasks import advice, secrets
 from tasks.out_of_memory import SENTENCE, is_out_of_memory
 from tasks.problem import Problem
 
@@ -42,8 +42,8 @@ def sentence_of(error: BaseException | None) -> str | None:
         address = _ADDRESS.search(str(error))
         where = f" at {address[1]}" if address else ""
         return (
-            f"the Luigi scheduler{where} does not answer. Start it (make luigid), name another "
-            "(--scheduler-host, --scheduler-port), or do without it (--local-scheduler)."
+            f"the Luigi scheduler{where} does not answer. Start it ({advice.make('luigid')}), name "
+            "another (--scheduler-host, --scheduler-port), or do without it (--local-scheduler)."
         )
     if missing := _MISSING.match(str(error)):
         task, name = missing.groups()

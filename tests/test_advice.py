@@ -61,8 +61,8 @@ def _texts(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
-OF_NO_ARCHIVE = PROJECT / "ops/make.py"
-"""It tells how options are written, before any archive is meant."""
+OF_NO_ARCHIVE = {PROJECT / "ops/make.py", PROJECT / "tasks/__main__.py"}
+"""They tell how commands are written, before any archive is meant."""
 OF_WHAT_HAS_BEEN = "deleted by make prune"
 """No advice: it tells what somebody did."""
 
@@ -76,7 +76,7 @@ def test_no_sentence_tells_to_run_a_command_without_its_places() -> None:
         f"{path.relative_to(PROJECT)}:{line}: {text}"
         for top in ("tasks", "ops")
         for path in sorted((PROJECT / top).rglob("*.py"))
-        if path != OF_NO_ARCHIVE
+        if path not in OF_NO_ARCHIVE
         for line, text in _texts(path)
         if spelled.search(text.replace(OF_WHAT_HAS_BEEN, ""))
     ]
