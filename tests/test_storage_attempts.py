@@ -437,7 +437,8 @@ def test_each_failed_attempt_is_logged_with_what_s3_wants_to_know(
     assert [broken[name] for name in known] == ["a key", "GET", 0, "", 1]
     assert [reset[name] for name in known] == ["a ", "LIST", 0, "", 1]
     assert all(one["backoff"] is not None and 0 <= one["seconds"] < 60 for one in told)
-    assert "GET 'a key' failed: 503 SlowDown (attempt 1, again in " in caplog.text
+    why = "503 SlowDown: Please reduce your request rate."
+    assert f"GET 'a key' failed: {why} (attempt 1, again in " in caplog.text
 
 
 def test_traffic_is_told_in_a_few_lines() -> None:
