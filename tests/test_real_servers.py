@@ -22,6 +22,7 @@ from tasks.problem import Problem
 from tasks.settings import load
 from tasks.storage import Overtaken, checksum, open_root
 from tasks.storage.bulk import BulkReader
+from tasks.storage.deletion import delete
 from tasks.storage.dialect import Feature
 from tasks.storage.patience import Patience
 from tasks.storage.s3 import S3Prefix
@@ -151,6 +152,18 @@ def test_keys_of_any_characters_mean_themselves(root: S3Prefix) -> None:
     assert list(root.top_objects()) == []
     odd.remove(ODD)
     assert list(root.objects("")) == []
+
+
+def test_what_was_replaced_since_it_was_listed_is_not_deleted(root: S3Prefix) -> None:
+    """Both servers delete by the name alone, whatever ETag they are given."""
+    for key in ("a", "b", "c"):
+        root.write(key, b"before")
+    listed = list(root.objects(""))
+    root.write("b", b"after")
+    root.remove(["c"])
+    assert delete(root, listed) == 1
+    assert [one.key for one in root.objects("")] == ["b"]
+    assert root.read("b") == b"after"
 
 
 def test_of_several_who_write_an_object_one_is_first_or_it_is_said_that_this_is_not_safe(

@@ -1,7 +1,8 @@
 """Deleting objects from S3, each on the condition that it still is what was listed.
 
 S3 itself holds the version tag against the object at the moment of deletion, so what somebody has
-replaced meanwhile stays. (A server that does not know the condition deletes by the name alone.)
+replaced meanwhile stays. Servers other than AWS's mostly delete by the name alone (MinIO does), so
+there each object is looked at just before.
 What S3 answers for single objects inside a successful answer is read: some errors are tried again,
 others are a `Problem`.
 """
@@ -9,6 +10,7 @@ others are a `Problem`.
 import itertools
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import ClientError
@@ -26,6 +28,7 @@ MOST_AT_ONCE = 1000
 """S3 takes no more in one request."""
 
 _PATIENCE = Patience(attempts=6)
+_LOOKS_AT_ONCE = 16
 _CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
 _PASSING = ("InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "OperationAborted")
 _DENIED = ("AccessDenied", "403")
@@ -46,10 +49,14 @@ def delete(root: S3Prefix, objects: Iterable[Listed]) -> int:
     Returns how many were left alone because they are others by now. One that is gone already is as
     good as deleted, or counts as left alone, as the server has it. Raises `Problem`.
     """
+    listed = list(objects)
+    others = set() if root.dialect.is_aws else _replaced(root, listed)
     left: list[ObjectIdentifierTypeDef] = [
-        {"Key": root.key(one.key), "ETag": f'"{one.etag}"'} for one in objects
+        {"Key": root.key(one.key), "ETag": f'"{one.etag}"'}
+        for one in listed
+        if one.key not in others
     ]
-    changed = 0
+    changed = len(others)
     for attempt in itertools.count(1):
         errors = _delete(root, left) if left else []
         changed += sum(error.get("Code") in _CHANGED for error in errors)
@@ -63,6 +70,14 @@ def delete(root: S3Prefix, objects: Iterable[Listed]) -> int:
         left = [one for one in left if one["Key"] in names]
         time.sleep(_PATIENCE.pause(attempt))
     raise AssertionError
+
+
+def _replaced(root: S3Prefix, listed: list[Listed]) -> set[str]:
+    """The keys of those that have another version tag by now."""
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as threads:
+        found = threads.map(lambda one: root.find(one.key), listed)
+        pairs = zip(listed, found, strict=True)
+        return {one.key for one, now in pairs if now is not None and now.etag != one.etag}
 
 
 def keeps_versions(root: S3Prefix) -> bool | None:
