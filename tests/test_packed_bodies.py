@@ -191,6 +191,19 @@ def test_what_unpacks_to_more_than_may_be_is_refused(tmp_path: Path) -> None:
     ]
 
 
+def test_what_unpacks_to_too_much_is_taken_in_once_there_is_room_for_it(tmp_path: Path) -> None:
+    body = b"[" + b" " * (3 << 20) + b'{"vehicleID": 1}]'
+    small = with_settings(archive_of(tmp_path, [JSON, packed(body)]), max_snapshot_mb=2)
+    convert(small)
+    found = check(small)
+    assert (found.state, found.readable_now) == ("good", ())
+    large = with_settings(small, max_snapshot_mb=4)
+    found = check(large)
+    assert (found.state, len(found.readable_now)) == ("good", 1)
+    assert convert(large, large.identity(WEEK)).refused == []
+    assert check(large).readable_now == ()
+
+
 def test_many_tiny_members_are_all_read() -> None:
     members = b"".join(packed(JSON[at : at + 1]) for at in range(len(JSON)))
     assert inflated(members, "gzip", len(JSON)) == JSON

@@ -16,7 +16,7 @@ from tasks.weeks import Week
 
 _TRIED = 3  # for each reason
 _MOST_BYTES = 8 << 20  # of one that is read here, where memory is this process's
-_FOR_ITS_LENGTH = "max_snapshot_mb"
+_FOR_ITS_LENGTH = re.compile(r"max_snapshot_mb is (\d+)$")  # as it is, or unpacked
 
 
 def readable_now(archive: Archive, manifest: Manifest) -> list[str]:
@@ -27,12 +27,14 @@ def readable_now(archive: Archive, manifest: Manifest) -> list[str]:
     limit = archive.settings.max_snapshot_mb << 20
     groups: dict[str, list[RefusedSnapshot]] = {}
     for one in manifest.refused:
-        if one.bytes <= limit:
+        longest = _FOR_ITS_LENGTH.search(one.reason)
+        if one.bytes <= limit and (longest is None or int(longest[1]) << 20 < limit):
             groups.setdefault(re.sub(r"\d+", "0", one.reason), []).append(one)
     return [
         one.key
         for reason, group in groups.items()
-        if _FOR_ITS_LENGTH in reason or any(_is_read(archive, manifest, x) for x in group[:_TRIED])
+        if _FOR_ITS_LENGTH.search(reason)
+        or any(_is_read(archive, manifest, one) for one in group[:_TRIED])
         for one in group
     ]
 
@@ -40,8 +42,10 @@ def readable_now(archive: Archive, manifest: Manifest) -> list[str]:
 def _is_read(archive: Archive, manifest: Manifest, refused: RefusedSnapshot) -> bool:
     if refused.bytes > _MOST_BYTES:
         return False
+    settings = archive.settings
     kept = manifests.refused_key_of(Week.parse(manifest.week), refused.key)
     with contextlib.suppress(Refused, Problem):  # the latter if the copy is not to be had
-        read_records(archive.destination.read(kept), archive.settings.python_escapes)
+        body = archive.destination.read(kept)
+        read_records(body, settings.python_escapes, settings.max_snapshot_mb << 20)
         return True
     return False
