@@ -64,4 +64,5 @@ def _given(environment: Mapping[str, str], where: str) -> Iterator[tuple[str, st
 
 
 def _value(environment: Mapping[str, str], section: str, name: str) -> str:
-    return environment.get(variable_of(section, name), "").strip()
+    value = environment.get(variable_of(section, name), "")
+    return value if value.strip() else ""  # as it was given: a place may end in a space

@@ -130,6 +130,25 @@ def neighbours(raw: dict[str, bytes], *prefixes: str) -> dict[str, bytes]:
     return {key: body for key, body in found.items() if not key.startswith(ours)}
 
 
+@pytest.mark.parametrize("around", ["/", "run#2//"])
+def test_an_archive_inside_its_source_is_none_of_its_snapshots(
+    ops: Run, bucket: str, tmp_path: Path, make_snapshots: Snapshots, around: str
+) -> None:
+    """What it keeps of refused snapshots has their names."""
+    make_snapshots(tmp_path, WEEK.label)
+    raw = {f"{around}{key}": (tmp_path / key).read_bytes() for key in files_below(tmp_path)}
+    put(bucket, raw | {f"{around}raw/bustimes__2021-11-15__05-00-00.json": b"<unreadable>"})
+    places = {
+        "BUSTIMES_SOURCE": f"{bucket}/{around}",
+        "BUSTIMES_DESTINATION": f"{bucket}/{around}v2",
+    }
+    assert_done(ops("full", "--local-scheduler", "--weeks", WEEK, **places))
+    assert f"{around}v2/_refused/{WEEK}/raw/bustimes__2021-11-15__05-00-00.json" in all_in(bucket)
+    verified = ops("verify", "--weeks", WEEK, **places)
+    assert_done(verified)
+    assert "not taken" not in verified.stdout
+
+
 @pytest.mark.parametrize("prefix", ["", "deep#1/", "/", "//", "a/../"], ids=ascii)
 def test_every_verb_and_both_clients_take_a_key_as_it_is(
     bucket: str, tmp_path: Path, prefix: str
@@ -194,6 +213,11 @@ def test_a_command_to_copy_says_what_was_meant(value: str) -> None:
     words = shlex.split(advice.make("restore", {}, TO=value, WEEK=""))
     meant = [f"TO={value}"] if value else []
     assert words == ["make", "restore", *meant]
+
+
+def test_a_command_for_this_place_ends_in_its_last_space() -> None:
+    words = shlex.split(advice.make("verify", {"BUSTIMES_SOURCE": "s3://feed/run "}))
+    assert words == ["make", "verify", "SOURCE=s3://feed/run "]
 
 
 def test_make_itself_gives_on_what_was_meant(tmp_path: Path) -> None:

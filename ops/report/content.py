@@ -21,9 +21,9 @@ from ops.report.states import REMEDIES, WeekState, states, strange_weeks
 from ops.report.text import about, percent
 from tasks import advice, figures
 from tasks.bustimes.archive import Archive
-from tasks.bustimes.plan import is_s3
 from tasks.figures import money
 from tasks.problem import Problem
+from tasks.storage.address import is_s3
 from tasks.weeks import Week, ranges
 
 Values = dict[str, Any]

@@ -17,6 +17,7 @@ from tasks.bustimes.listing import list_week, weeks_with_snapshots
 from tasks.bustimes.other_names import none_found
 from tasks.bustimes.strays import Stray, ours
 from tasks.bustimes.strays import lines as stray_lines
+from tasks.storage.address import is_s3
 from tasks.storage.archived import Archived, counted, together
 from tasks.storage.archived import lines as archived_lines
 from tasks.weeks import Week, ranges
@@ -61,11 +62,6 @@ def kept_rate(folder: Path) -> float | None:
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return rate if 0 < rate < float("inf") else None
-
-
-def is_s3(url: str) -> bool:
-    """Whether a place is in S3: elsewhere S3's prices mean nothing."""
-    return url.startswith("s3://")
 
 
 def check_kept_rate(folder: Path, say: Callable[[str], object]) -> None:

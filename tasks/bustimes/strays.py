@@ -89,9 +89,9 @@ class _Survey:
     ) -> None:
         self._source, self._listed, self._asked, self._current = source, listed, asked, current
         self._left_out = [one[:-1] for one in not_ours if one.endswith("*") and _is_plain(one[:-1])]
-        below = f"{source.url}/"
-        if destination.url.startswith(below):
-            self._left_out.append(destination.url.removeprefix(below) + "/")
+        outer, inner = source.address_of(""), destination.address_of("")
+        if inner.startswith(outer) and inner != outer:
+            self._left_out.append(inner.removeprefix(outer))
         self._others: dict[str, int] = {}
 
     def strays(self) -> Iterator[Stray]:
