@@ -172,7 +172,7 @@ def run(goal: str = "") -> int:
         return 0
     command = COMMANDS[goal]
     if goal == "help":
-        print(help_text())
+        print(help_text(), flush=True)
         return 0
     arguments = arguments_of(command, environment)
     for name in (
@@ -224,3 +224,6 @@ if __name__ == "__main__":
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,6 +204,21 @@ def test_make_help_tells_every_command_and_every_option() -> None:
         assert f"  make {command.name:<9} {command.help}\n" in text
         for one in command.options.values():
             assert one.variable or f"  {one.name}=" in text
+
+
+def test_whoever_stops_reading_the_help_gets_no_traceback() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    ran = subprocess.run(
+        [sys.executable, "-m", "ops.make", "help"],
+        cwd=PROJECT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (ran.returncode, ran.stderr) == (1, "")
 
 
 @pytest.mark.parametrize("flag", ["--week", "--dee", "--shar"])
