@@ -49,9 +49,10 @@ help:
 	@$(HAS_PYTHON)
 	@$(call quoted,$(PYTHON)) -m ops.make $(call quoted,$@)
 
+IS_TYPED_RIGHT = $(HAS_PYTHON); $(call quoted,$(PYTHON)) -m ops.make
+
 $(VENV)/.installed: requirements.lock
-	@$(HAS_PYTHON)
-	@$(call quoted,$(PYTHON)) -m ops.make
+	@$(IS_TYPED_RIGHT)
 	@echo 'Installing into $(VENV) (once) …'
 	@$(call quoted,$(PYTHON)) -m venv $(VENV) || { echo 'Debian and Ubuntu need the package python3-venv for this.' >&2; exit 2; }
 	@$(PIP) install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
@@ -59,27 +60,32 @@ $(VENV)/.installed: requirements.lock
 	@touch $@
 
 $(VENV)/.local-aws-installed: ops/local_aws/requirements.lock $(VENV)/.installed
+	@$(IS_TYPED_RIGHT)
 	@echo 'Installing an AWS for this machine (once) …'
 	@$(PIP) install --quiet --disable-pip-version-check --require-hashes -r ops/local_aws/requirements.lock
 	@touch $@
 
 $(VENV)/.report-installed: ops/report/requirements.lock $(VENV)/.installed
+	@$(IS_TYPED_RIGHT)
 	@echo 'Installing what draws the report (once) …'
 	@$(PIP) install --quiet --disable-pip-version-check --require-hashes -r ops/report/requirements.lock
 	@touch $@
 
 $(VENV)/.compiler-installed: tasks/bustimes/kernel/compiler.lock $(VENV)/.installed
+	@$(IS_TYPED_RIGHT)
 	@echo 'Installing the compiler of the kernel (once) …'
 	@$(PIP) install --quiet --disable-pip-version-check --require-hashes -r tasks/bustimes/kernel/compiler.lock
 	@touch $@
 
 $(VENV)/audit/.installed: ops/audit.lock $(VENV)/.installed
+	@$(IS_TYPED_RIGHT)
 	@echo 'Installing pip-audit, apart from all else (once) …'
 	@$(VENV)/bin/python -m venv --clear $(VENV)/audit
 	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r ops/audit.lock
 	@touch $@
 
 $(VENV)/.tests-installed: tests/requirements.lock $(VENV)/.installed
+	@$(IS_TYPED_RIGHT)
 	@echo 'Installing what the tests need (once) …'
 	@$(PIP) install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.lock
 	@touch $@

@@ -411,9 +411,10 @@ def test_a_week_whose_upload_is_refused_is_kept_and_uploaded_by_sync(
     assert_explained(result, what, "cannot be written", "waits in", "make sync")
     assert keys_in(bucket) == {}
     assert_done(ops("sync"))
-    file, inventory, manifest = sorted(keys_in(bucket))
+    file, inventory, manifest, seal = sorted(keys_in(bucket))
     assert inventory.startswith(f"out/_inventories/{WEEK}/")
     assert (manifest, file) == (f"out/_manifests/{WEEK}.json", f"out/{WEEK}.jsonl.gz")
+    assert seal.startswith(f"out/_seals/{WEEK}/")
     assert_done(ops("verify", "--weeks", WEEK))
 
 

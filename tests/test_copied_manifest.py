@@ -60,7 +60,7 @@ def test_it_is_said_nowhere_believed_and_mended_as_is_said(
     verified = ops("verify", *both)
     assert verified.returncode == 1
     assert f"damaged    {over}: {why}. If the source still has the whole" in verified.stdout
-    assert f"Remove {file} and run {advice.make('full', WEEKS=over)}\n" in verified.stdout
+    assert f"remove {file} and run {advice.make('full', WEEKS=over)}\n" in verified.stdout
 
     archive = Archive.open()
     shown = {one.week: one for one in states.states(reading.read(archive), archives.now())}

@@ -94,7 +94,7 @@ class Fleet:
     def archive(self) -> dict[str, bytes]:
         """The weeks, and what stands beside them, but for how long each took."""
         root = open_root(f"s3://{self.bucket}/v2")
-        ours = ("_manifests/", "_inventories/", "_refused/", "2")
+        ours = ("_manifests/", "_inventories/", "_refused/", "_seals/", "2")
         return same_in_every_run(
             {one.key: root.read(one.key) for key in ours for one in root.objects(key)}
         )

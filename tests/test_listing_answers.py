@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.problem import Problem
-from tasks.storage import StoredObject, s3_clients
+from tasks.storage import StoredObject, s3_clients, s3_credentials
 from tasks.storage.patience import Patience
 from tasks.storage.s3 import S3Prefix
 from tasks.storage.s3_listing import ARCHIVE_CLASSES
@@ -234,7 +234,7 @@ def test_many_threads_make_one_client(bucket: str, monkeypatch: pytest.MonkeyPat
 
 def test_a_fork_makes_a_client_of_its_own_while_the_parent_makes_one(bucket: str) -> None:
     process = os.getpid()
-    with s3_clients.making_clients.setdefault(process, threading.Lock()):
+    with s3_credentials.making_clients.setdefault(process, threading.Lock()):
         child = os.fork()
         if not child:
             threading.Timer(60, os._exit, [1]).start()  # rather than wait for ever

@@ -27,7 +27,6 @@ CALLS = {
     "snapshot": ("GET", r"/raw/bustimes__"),
     "large snapshot": ("GET", r"/raw/bustimes__2021-11-08__02"),
     "look": ("HEAD", r"W45"),
-    "region": ("HEAD", r"^/[^/]*$"),
     "refused object": ("PUT", r"/_refused/"),
     "manifest": ("PUT", r"/_manifests/"),
     "upload": ("POST", r"\?uploads"),

@@ -194,14 +194,14 @@ def test_a_week_that_is_not_over_is_partial_and_stale_by_itself_once_it_is(
 @pytest.mark.parametrize(
     ("given", "weeks", "last"),
     [
-        ((), "", "2021-W45"),
-        (("--from", "2021-W40"), "", "2021-W45"),
-        (("--from", "2021-W40", "--to", "2021-W44"), "", "2021-W44"),
-        (("--weeks", "2021-W40"), "2021-W40,2021-W45", ""),
+        ((), None, "2021-W45"),
+        (("--from", "2021-W40"), None, "2021-W45"),
+        (("--from", "2021-W40", "--to", "2021-W44"), None, "2021-W44"),
+        (("--weeks", "2021-W40"), "2021-W40,2021-W45", None),
     ],
 )
 def test_current_means_the_week_that_is_not_over_as_well(
-    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], weeks: str, last: str
+    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], weeks: str | None, last: str | None
 ) -> None:
     monkeypatch.setattr(archives, "now", lambda: WEEK.end - timedelta(seconds=1))
     for command in ("full", "refresh"):

@@ -178,7 +178,8 @@ def _without_manifest(archive: Archive, week: Week, why: str) -> WeekCheck:
     if pruned.is_on_record(archive, week):
         return _without_what_stands_for_it(archive, week, manifests.key_of(week), why)
     file = archive.destination.address_of(manifests.file_of(week))
-    remedy = f"If the source still has the whole week: {states.replace(file, week)}"
+    remedy = states.replace(file, week)
+    remedy = f"If the source still has the whole week, {remedy[0].lower()}{remedy[1:]}"
     return WeekCheck(week, DAMAGED, why, remedy, can_be_converted=False)
 
 
