@@ -181,8 +181,8 @@ def a_killed_member_starts_again_and_leaves_an_old_run_for_a_new_one_until_that_
     assert fleet.wait_for(one, at_a_week).restarts == 1
     assert fleet.holder([one]) is one
 
-    held = hold_week(one, WEEKS[0])
-    fleet.order(WEEKS[:1], "run-2")
+    held = hold_week(one, WEEKS[2])
+    fleet.order(WEEKS[2:], "run-2")
     held.wait()
     member = fleet.wait_for(one, at_a_week)
     assert (member.run_id, member.weeks_done, member.restarts) == ("run-2", [], 0)

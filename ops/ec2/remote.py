@@ -1,9 +1,9 @@
 """Runs a script on instances through SSM: sends it, waits, passes on all it prints and how it ends.
 
-Scripts are files; whatever else is to be said to them is an argument without any character that a
-shell could take for something else. Arguments stay in SSM's history, so no secret may be one. What
-a script prints, stdout and stderr in their order, comes through the stack's log group (see
-`ops.ec2.invocation`). Starts nothing that outlives the script.
+Scripts are files; whatever else is to be said to them is a quoted argument of letters, digits, and
+the few other characters that places and patterns of names need. Arguments stay in SSM's history, so
+no secret may be one. What a script prints, stdout and stderr in their order, comes through the
+stack's log group (see `ops.ec2.invocation`). Starts nothing that outlives the script.
 """
 
 import re
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 OnLine = Callable[[str, str], None]
 """Takes an instance's id and a line that the script printed there."""
 
-_ARGUMENT = re.compile("[A-Za-z0-9._:/=,@+-]*")
+_ARGUMENT = re.compile(
+    r"[A-Za-z0-9._:/=,@+*?\[\]-]*"
+)  # the pattern characters for not_ours, quoted
 _INSTANCES_AT_ONCE = 50  # as many as SendCommand takes
 _LOOK_SECONDS = 15.0
 """How often SSM is asked whether it still hears from the instances."""
@@ -101,7 +103,7 @@ def compose(script: Path, arguments: Sequence[str], end: str) -> str:
         if not _ARGUMENT.fullmatch(argument):
             raise Problem(
                 f"{argument!r} is not sent to instances: use letters, digits and . _ : / = , @ + - "
-                "only."
+                "* ? [ ] only."
             )
     text = script.read_text(encoding="utf-8")
     if "{{" in text:
