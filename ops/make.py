@@ -163,12 +163,14 @@ def _written(option: Option) -> str:
 def run(goal: str = "") -> int:
     """Run a command of the table with what was given to make; returns its exit code.
 
-    Without a command what was given is checked, and that is all.
+    Without a command what was given is checked, values as well, and that is all.
     """
     environment = os.environ
     goals = [*([goal] if goal else []), *environment.get("GIVEN_GOALS", "").split()]
     check(goals, environment.get("GIVEN_OPTIONS", "").split())
     if not goal:
+        for one in goals:
+            arguments_of(COMMANDS[one], dict(environment))
         return 0
     command = COMMANDS[goal]
     if goal == "help":
