@@ -59,7 +59,10 @@ def bodies() -> dict[str, bytes]:
 
 
 def archive_in(source_url: str, destination_url: str, spool: Path, **settings: Any) -> Archive:
-    """The archive, its raw snapshots at one place and its week at another."""
+    """The archive, its raw snapshots at one place and its week at another.
+
+    It has no seal: what is not as it was written has to be found by the other means.
+    """
     source, destination = open_root(source_url), open_root(destination_url)
     kept = dataclasses.replace(load(), spool=spool, **({"spot_checks": 12} | settings))
     for key, body in bodies().items():
@@ -69,6 +72,7 @@ def archive_in(source_url: str, destination_url: str, spool: Path, **settings: A
     if not made:
         convert_week(archive, WEEK, "", 1, lambda _listing: lambda _hour: None, print)
         _describe(archive)
+        remove(destination, *[one.key for one in destination.objects("_seals/")])
         keys = [FILE, MANIFEST, f"_refused/{WEEK}/{UNREADABLE}", inventory_key(archive)]
         made |= {key: destination.read(key) for key in keys}
     for key, data in made.items():
