@@ -25,7 +25,7 @@ quoted = '$(subst ','\'',$1)'
 
 .NOTPARALLEL:
 USES := smoke full refresh plan status logs sync verify restore prune luigid ui setup teardown
-TOOLS := bench fuzz kernel test lint audit demo-ec2
+TOOLS := bench fuzz kernel test soak lint audit demo-ec2
 .PHONY: help report $(USES) $(TOOLS)
 
 $(USES): $(VENV)/.installed
@@ -33,7 +33,7 @@ report: $(VENV)/.report-installed
 demo-ec2: $(VENV)/.local-aws-installed
 kernel fuzz: $(VENV)/.compiler-installed
 audit: $(VENV)/audit/.installed
-bench test lint: $(VENV)/.tests-installed
+bench test soak lint: $(VENV)/.tests-installed
 report $(USES) $(TOOLS):
 	@$(RUN) $@
 

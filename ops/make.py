@@ -171,6 +171,7 @@ def run(goal: str = "") -> int:
     if not goal:
         for one in goals:
             arguments_of(COMMANDS[one], dict(environment))
+            _more(COMMANDS[one])
         return 0
     command = COMMANDS[goal]
     if goal == "help":
@@ -195,7 +196,10 @@ def run(goal: str = "") -> int:
 
 def _run_programs(command: Command, arguments: list[str]) -> int:
     *before, last = command.programs
-    for program in (*before, (*last, *arguments, *_more(command))):
+    more = _more(command)
+    if command.more is not None:
+        os.environ.pop(command.more.name, None)
+    for program in (*before, (*last, *arguments, *more)):
         ran = subprocess.run([*_program(program[0]), *program[1:]], check=False)
         if ran.returncode:
             return ran.returncode
@@ -205,7 +209,7 @@ def _run_programs(command: Command, arguments: list[str]) -> int:
 def _more(command: Command) -> list[str]:
     if command.more is None:
         return []
-    text = os.environ.pop(command.more.name, "")
+    text = os.environ.get(command.more.name, "")
     try:
         return shlex.split(text)
     except ValueError:

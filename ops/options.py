@@ -179,6 +179,7 @@ _SCHEDULER = Option(
     "HOST:PORT",
 )
 _RANGE = (_WEEKS, _FROM, _TO)
+_PYTEST = Option("PYTEST", "what else to tell pytest: PYTEST='-k verify'", metavar="OPTIONS")
 _RUN = (_WEEKS, _FROM, _TO, _WORKERS, _CURRENT, _KEEP)
 
 
@@ -246,9 +247,15 @@ _TOOLS = (
     ),
     Command(
         "test",
-        "the project's tests",
-        programs=(("python", "-m", "tests.servers"), ("python", "-m", "pytest")),
-        more=Option("PYTEST", "what else to tell pytest: PYTEST='-k verify'", metavar="OPTIONS"),
+        "the project's tests, but for the slow ones",
+        programs=(("python", "-m", "pytest", "-m", "not soak"),),
+        more=_PYTEST,
+    ),
+    Command(
+        "soak",
+        "the slow tests: storms, crashes at random, EC2, fuzzing, browsers, other S3 servers",
+        programs=(("python", "-m", "tests.servers"), ("python", "-m", "pytest", "-m", "soak")),
+        more=_PYTEST,
         settings=tuple(
             Option(name, text, variable=name, metavar="n")
             for name, text in (

@@ -29,6 +29,8 @@ from tests.gate import Gate
 from tests.processes_under_test import Fill, Place, Start
 from tests.scripted_s3 import ScriptedS3, error
 
+pytestmark = pytest.mark.soak
+
 WEEKS = [Week(2021, 45), Week(2021, 46), Week(2021, 47)]
 LABELS = ",".join(map(str, WEEKS))
 COUNT = 6

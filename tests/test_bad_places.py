@@ -21,6 +21,8 @@ from tests.explained import (
     week_files,
 )
 
+pytestmark = pytest.mark.soak
+
 # Weeks
 
 

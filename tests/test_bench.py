@@ -32,6 +32,8 @@ from tasks.storage.bulk import BulkReader
 from tasks.storage.s3 import S3Prefix
 from tests.conftest import PROJECT, forget
 
+pytestmark = pytest.mark.soak
+
 # Accounts of processes
 
 BUSY = "import time\nwhile time.process_time() < {seconds}: pass\n"

@@ -47,6 +47,8 @@ from tests.processes_under_test import (
     wait_until,
 )
 
+pytestmark = pytest.mark.soak
+
 LISTING = ("GET", r"list-type=2.*prefix=raw%2Fbustimes__2021-11-10")
 EARLY = ("GET", r"/raw/bustimes__2021-11-08__01-")
 REFUSED = ("PUT", r"/_refused/")

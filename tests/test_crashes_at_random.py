@@ -1,6 +1,6 @@
 """Runs of several weeks that are crashed at moments drawn from seeds, and then finished.
 
-``CRASHES=500 make test PYTEST=tests/test_crashes_at_random.py`` crashes them so many times in place
+``make soak CRASHES=500 PYTEST=tests/test_crashes_at_random.py`` crashes them so many times in place
 of fifty. Each sequence of crashes has a seed, which is its test's name; one that fails says what
 was done to it when. The same seed strikes at the same requests again: as the third UploadPart
 comes, or when the server has done it and nobody knows yet.
@@ -27,6 +27,8 @@ from tests.crashes import blows, world
 from tests.crashes.moments import Front
 from tests.crashes.world import LUIGI, OPS, Run, World
 from tests.processes_under_test import wait_until
+
+pytestmark = pytest.mark.soak
 
 CRASHES = int(os.environ.get("CRASHES", "50"))
 EACH = 10

@@ -18,6 +18,8 @@ from tests.conftest import PROJECT
 from tests.crashes import world
 from tests.crashes.world import World
 
+pytestmark = pytest.mark.soak
+
 UNSHARE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
 ROOMS = [
     *("size=4k", "size=20k", "size=44k"),

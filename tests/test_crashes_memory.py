@@ -21,6 +21,8 @@ from tests.conftest import PROJECT, Run
 from tests.crashes import world
 from tests.crashes.world import World
 
+pytestmark = pytest.mark.soak
+
 LIMITS_MIB = {
     "1": [1000, 3000, 4090, 4160, 4230],
     "2": [188, 4090, 4200],

@@ -20,6 +20,8 @@ from tests.faults import Request
 from tests.gate import Gate
 from tests.processes_under_test import FULL, Place, Start, complete
 
+pytestmark = pytest.mark.soak
+
 
 @dataclass
 class Ground:

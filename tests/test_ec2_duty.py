@@ -15,6 +15,8 @@ from tasks.storage.s3 import S3Prefix
 from tests.conftest import PROJECT, answers_at, free_port
 from tests.ec2_members import wait_until
 
+pytestmark = pytest.mark.soak
+
 TAKEOVER_SECONDS = 2.0
 
 

@@ -20,6 +20,8 @@ from tasks.storage.s3 import S3Prefix
 from tests.conftest import forget
 from tests.local_cloud import wait_for
 
+pytestmark = pytest.mark.soak
+
 NAME = "fleet-under-test"
 MOST = 3
 PARAMETERS = {

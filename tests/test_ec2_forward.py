@@ -13,6 +13,8 @@ from tasks.problem import Problem
 from tests.conftest import answers_at, free_port
 from tests.ec2_crew import STACK, Crew, Heard
 
+pytestmark = pytest.mark.soak
+
 SERVE = """
 set -euo pipefail
 dnf install -y python3.11 >/dev/null

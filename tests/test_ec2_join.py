@@ -13,7 +13,10 @@ import pytest
 from tests.ec2_machine import SCRIPTS, Instance, new_instance
 from tests.processes_under_test import is_gone, wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts are for Linux")
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(sys.platform != "linux", reason="the scripts are for Linux"),
+]
 
 MEMBER = """
 import os, signal, sys, time

@@ -15,6 +15,8 @@ from ops.local_aws import LocalAws
 from tasks.problem import Problem
 from tests.local_cloud import wait_for
 
+pytestmark = pytest.mark.soak
+
 _NUMBERS = itertools.count(1)
 
 

@@ -20,6 +20,8 @@ from tests.ec2_fleets import WEEKS, Fleet, Site
 from tests.ec2_members import Instance, wait_until
 from tests.gate import Hold
 
+pytestmark = pytest.mark.soak
+
 
 def hold_week(instance: Instance, week: Week) -> Hold:
     """Have an instance wait in the middle of a week."""

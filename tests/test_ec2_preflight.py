@@ -17,6 +17,8 @@ from tasks.settings import load, load_ec2
 from tasks.storage.s3 import S3Prefix
 from tests.conftest import forget, free_port
 
+pytestmark = pytest.mark.soak
+
 Check = Callable[..., preflight.Found]
 _numbers = itertools.count(1)
 

@@ -17,6 +17,8 @@ from tests.ec2_crew import STACK, Crew, Heard
 from tests.gate import LOST, Gate, Refusal
 from tests.local_cloud import wait_for
 
+pytestmark = pytest.mark.soak
+
 WAITS = "echo begun; until [[ -e $BUSTIMES_HOME/go ]]; do sleep 0.05; done\n"
 SAFE = st.text("abcXYZ019._:/=,@+*?[]-", max_size=30)
 

@@ -23,7 +23,10 @@ from tests.conftest import PROJECT
 from tests.ec2_machine import SCRIPTS, Instance, new_instance
 from tests.processes_under_test import wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts are for Linux")
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(sys.platform != "linux", reason="the scripts are for Linux"),
+]
 
 OURS = sorted(SCRIPTS.glob("*.sh"))
 

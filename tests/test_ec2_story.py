@@ -36,6 +36,8 @@ from tests.conftest import PROJECT
 from tests.local_cloud import wait_for
 from tests.proven_archive import confirmation_in
 
+pytestmark = pytest.mark.soak
+
 _NUMBERS = itertools.count(1)
 WEEKS = list(span(Week(2021, 40), Week(2021, 45)))
 CHOICE = ("--from", WEEKS[0].label, "--to", WEEKS[-1].label)

@@ -14,6 +14,8 @@ from ops.bench.measure import clean_environment
 from tests.conftest import PROJECT, Run, free_port
 from tests.explained import assert_done, text_of
 
+pytestmark = pytest.mark.soak
+
 ELSEWHERE = "http://127.0.0.1:9"
 """Nothing listens there: whoever asks it fails."""
 

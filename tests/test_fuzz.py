@@ -22,6 +22,8 @@ from ops.fuzz.targets import Target
 from ops.fuzz.worker import Pending, all_targets
 from tests.conftest import PROJECT
 
+pytestmark = pytest.mark.soak
+
 INPUTS = {
     "kernel": 400,
     "gzip": 25,

@@ -13,6 +13,8 @@ from ops.fuzz.__main__ import MOST_MEMORY, SOME_MEMORY
 from ops.fuzz.bombs import BOMBS, measured
 from tests.conftest import PROJECT
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.mark.parametrize("is_for_python", [False, True], ids=["kernel", "python"])
 def test_no_body_takes_longer_than_its_length_allows(is_for_python: bool) -> None:

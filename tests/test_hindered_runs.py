@@ -37,6 +37,8 @@ from tests.processes_under_test import (
     complete,
 )
 
+pytestmark = pytest.mark.soak
+
 
 def test_two_runs_of_a_week_on_one_machine_convert_it_once(
     place: Place, start: Start, gate: Gate

@@ -8,6 +8,8 @@ from botocore.exceptions import ClientError
 from ops.local_aws import LocalAws
 from tests.local_cloud import small_stack, wait_for
 
+pytestmark = pytest.mark.soak
+
 
 def status_of(cloud: LocalAws, name: str) -> str:
     [stack] = cloud.client("cloudformation").describe_stacks(StackName=name)["Stacks"]

@@ -12,6 +12,8 @@ from ops.local_aws import LocalAws
 from tests.conftest import PROJECT
 from tests.local_cloud import Result, RunInLab, small_stack, wait_for
 
+pytestmark = pytest.mark.soak
+
 IMDS = """
 imds=${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}/latest
 token=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' $imds/api/token)

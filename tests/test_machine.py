@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import PROJECT, Run, free_port
 from tests.explained import WEEK, assert_done, assert_explained, text_of, week_files
 
+pytestmark = pytest.mark.soak
+
 Before = tuple[str, ...]
 
 

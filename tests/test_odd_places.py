@@ -28,6 +28,8 @@ from tasks.storage.s3 import S3Prefix
 from tests.conftest import PROJECT, Run, forget
 from tests.explained import WEEK, Snapshots, assert_done, files_below
 
+pytestmark = pytest.mark.soak
+
 DECOYS = {
     "run#2": ("run", "run%232"),
     "run?x=1&y#z": ("run", "run?x=1", "run%3Fx=1&y"),

@@ -34,6 +34,8 @@ from tests.verified_archive import (
     manifest_of,
 )
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture
 def older(tmp_path: Path) -> Archive:

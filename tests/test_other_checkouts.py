@@ -8,6 +8,8 @@ import pytest
 from tests.conftest import Run, answers_at, free_port
 from tests.explained import assert_done, assert_explained
 
+pytestmark = pytest.mark.soak
+
 Variables = dict[str, str]
 
 

@@ -16,7 +16,10 @@ from tasks import own_files
 from tests.conftest import Run, free_port
 from tests.explained import FULL, WEEK, assert_done, text_of, week_files
 
-pytestmark = pytest.mark.usefixtures("source", "destination", "without_proxy")
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.usefixtures("source", "destination", "without_proxy"),
+]
 
 SELECTED = (*FULL, "--weeks", WEEK.label)
 

@@ -22,6 +22,8 @@ from tasks.weeks import Week
 from tests.browser import DEADLINE_SECONDS, Browser, ask, wait_for
 from tests.conftest import PROJECT, Run, free_port
 
+pytestmark = pytest.mark.soak
+
 WEEK = Week(2021, 45)
 SENTENCE = r"[\d,]+ of 1,008 snapshots, [\d,]+ records, [\d.]+ [kM]B/s, ETA [\d.:]+(?: s)?"
 

@@ -19,6 +19,11 @@ def test_every_promise_names_tests_that_are_there() -> None:
             assert (PROJECT / name).is_file(), name
 
 
+def test_it_says_which_tests_make_soak_runs() -> None:
+    for name, soak in re.findall(r"`(tests/\w+\.py)`( \(soak\))?", TEXT):
+        assert bool(soak) == ("pytest.mark.soak" in (PROJECT / name).read_text()), name
+
+
 def test_the_readme_leads_there_and_the_gaps_are_said() -> None:
     assert "(tests/PROMISES.md)" in (PROJECT / "README.md").read_text()
     assert len(re.findall(r"^- \*\*", NOT_PROMISED, re.MULTILINE)) > 5

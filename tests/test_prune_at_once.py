@@ -12,6 +12,8 @@ from tests.gate import Gate
 from tests.processes_under_test import WEEK, Fill, Start
 from tests.proven_archive import Proven, confirmation_of, proven_week
 
+pytestmark = pytest.mark.soak
+
 RECORD = f"_pruned/{WEEK}.json"
 
 

@@ -13,6 +13,8 @@ from tests.gate import Gate
 from tests.processes_under_test import WEEK, Fill, Start
 from tests.proven_archive import Proven, confirmation_in, proven_week
 
+pytestmark = pytest.mark.soak
+
 SNAPSHOTS = 260
 """More than are deleted by one request."""
 

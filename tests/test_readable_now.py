@@ -9,6 +9,8 @@ from tasks.bustimes.manifest import Manifest, from_bytes
 from tests.conftest import Run
 from tests.explained import assert_done, text_of
 
+pytestmark = pytest.mark.soak
+
 WEEK = "2021-W45"
 LARGE = "raw/bustimes__2021-11-09__00-00-07.json"
 UNCLEAR = "raw/bustimes__2021-11-09__00-01-07.json"

@@ -29,6 +29,8 @@ from tasks.storage import open_root
 from tests.conftest import PROJECT
 from tests.verified_archive import FILE, WEEK
 
+pytestmark = pytest.mark.soak
+
 FIRST_LINES = 24_000  # more than DuckDB's sample, and than pyarrow reads at a time
 LAST_LINES = 50
 LARGE = (1 << 53) + 1  # which no float can be

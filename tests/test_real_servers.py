@@ -31,6 +31,8 @@ from tests.conftest import PROJECT, Run, forget, free_port
 from tests.processes_under_test import wait_until
 from tests.servers import KINDS, Kind, running
 
+pytestmark = pytest.mark.soak
+
 WEEK = Week(2021, 45)
 LONG = os.urandom(checksum.PART_BYTES + 1000)
 LACKS = {

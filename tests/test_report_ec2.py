@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from ops.local_aws import LocalAws
 from tasks.storage import open_root
 from tasks.weeks import Week
 from tests import report_manifests as made_up
 from tests.conftest import Run
+
+pytestmark = pytest.mark.soak
 
 
 def test_it_needs_no_fleet_and_changes_nothing_but_the_page(

@@ -17,6 +17,8 @@ from tasks.weeks import Week
 from tests import report_manifests as made_up
 from tests.browser import Browser, ask, wait_for
 
+pytestmark = pytest.mark.soak
+
 NOW = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
 CHARTS = ["records", "vehicles", "sizes", "costs", "fields", "speed", "retries"]
 HOSTILE = (

@@ -14,6 +14,8 @@ from tasks.storage import open_root
 from tests.gate import Gate
 from tests.processes_under_test import WEEK, Fill, Place, Process, Start, wait_until
 
+pytestmark = pytest.mark.soak
+
 HOURS, MINUTES = 3, 25
 RESTORE = ("restore", "--week", WEEK, "--to")
 

@@ -19,6 +19,8 @@ from tasks.weeks import Week
 from tests.conftest import forget
 from tests.gate import CUT, Gate
 
+pytestmark = pytest.mark.soak
+
 WEEK = Week(2021, 45)
 
 CALLS = {

@@ -18,6 +18,8 @@ from tests.conftest import PROJECT, Run
 from tests.explained import assert_done, assert_explained, upload
 from tests.faults import Fault, FaultyS3
 
+pytestmark = pytest.mark.soak
+
 WEEKS = ("2021-W44", "2021-W45")
 OBJECT = "raw/bustimes__2021-11-0{}__00-10-0*"
 

@@ -17,6 +17,8 @@ from tasks.storage.s3 import S3Prefix
 from tests.conftest import PROJECT, Run, forget
 from tests.explained import FULL, WEEK, assert_done, assert_explained, keys_in, text_of, upload
 
+pytestmark = pytest.mark.soak
+
 KEY = "arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"
 DENIED_BY_KEY = (
     "User: arn:aws:iam::123456789012:user/x is not authorized to perform: kms:Decrypt on resource: "

@@ -28,6 +28,8 @@ from tasks.storage import open_root
 from tasks.weeks import Week, span
 from tests.conftest import PROJECT, free_port
 
+pytestmark = pytest.mark.soak
+
 LATENCY_SECONDS = 0.05
 READS_AT_ONCE = 2
 RAW_GET = re.compile(rb"GET /[^ ]*raw/bustimes__[^ ?]*\.json[ ?]")

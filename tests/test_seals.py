@@ -17,6 +17,8 @@ from tasks.storage import open_root
 from tests.explained import upload
 from tests.verified_archive import FILE, MANIFEST, WEEK, manifest_of, put, remove
 
+pytestmark = pytest.mark.soak
+
 Edit = Callable[[dict[str, Any]], object]
 
 

@@ -29,6 +29,8 @@ from ops.ec2.site import settings_of_run
 from tests.conftest import PROJECT, free_port
 from tests.explained import FULL, WEEK, Result, assert_done, keys_in, text_of, upload
 
+pytestmark = pytest.mark.soak
+
 PLANTED = f"planted{os.urandom(4).hex()}"  # others may run these tests at the same time
 ACCESS_KEY = f"AKIA{PLANTED.upper()}"
 SECRET_KEY = f"{PLANTED}/secret+key/abcdefghijkl"

@@ -1,6 +1,6 @@
 """Whole runs in storms: S3 fails one request in a hundred, in twenty, in five, in every known way.
 
-``STORMS=300 make test PYTEST=tests/test_storms.py`` makes so many runs of each kind in place of a
+``make soak STORMS=300 PYTEST=tests/test_storms.py`` makes so many runs of each kind in place of a
 few. Each storm has a seed, which is in its test's name, and the same seed fails the same requests
 again. A run in one ends with exactly what a run without any fault leaves, or it says a clear
 sentence and leaves nothing wrong; then the next run, in calm, completes it. Timeouts are short by
@@ -23,6 +23,8 @@ from tests.conftest import forget
 from tests.crashes import world
 from tests.crashes.world import OPS, Run, World
 from tests.faults import Fault, FaultyS3
+
+pytestmark = pytest.mark.soak
 
 STORMS = int(os.environ.get("STORMS", "6"))
 SHARES = (0.01, 0.05, 0.2)

@@ -21,6 +21,8 @@ from tests.conftest import Run
 from tests.explained import assert_done, keys_in, text_of, upload
 from tests.verified_archive import put
 
+pytestmark = pytest.mark.soak
+
 WEEK = Week(2021, 45)
 DAY = "raw/bustimes__2021-11-10__"
 AMONG_DATES = {

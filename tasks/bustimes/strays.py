@@ -144,8 +144,8 @@ def lines(strays: list[Stray], width: int) -> Iterator[str]:
     doubled = [one for one in strays if one.is_taken]
     if missed:
         count = figures.count(len(missed), "object")
-        verb = "looks" if len(missed) == 1 else "look"
-        yield f"{'not taken':{width}}{count} that {verb} like snapshots, of which nothing is here:"
+        like = "looks like a snapshot" if len(missed) == 1 else "look like snapshots"
+        yield f"{'not taken':{width}}{count} that {like}, of which nothing is here:"
         yield from _examples(missed, width)
         usual = key_of(dt.datetime(2021, 11, 8, 0, 0, 5, tzinfo=dt.UTC))
         yield (

@@ -1,7 +1,7 @@
 """Two S3 servers that others wrote, for tests: MinIO, and s3rver, whose dialect is the oddest.
 
 MinIO is built from its Go module, s3rver installed from npm, both at the versions and with the
-checksums that are pinned here. `make test` does that once, into `.venv/servers`; where Go or npm is
+checksums that are pinned here. `make soak` does that once, into `.venv/servers`; where Go or npm is
 missing the tests are skipped with a sentence. Each server runs once a test process, on a port and
 with a folder of its own.
 """
@@ -46,7 +46,7 @@ class Kind:
             return ""
         if shutil.which(self.tool) is None:
             return f"{self.name} cannot be made: {self.tool} is missing, install it"
-        return f"{self.name} is not there: make test makes it, and has said why it could not"
+        return f"{self.name} is not there: make soak makes it, and has said why it could not"
 
 
 def _make_minio(place: Path) -> list[str]:
