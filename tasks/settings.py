@@ -131,7 +131,13 @@ def _load(kind: type[_Section], section: str, environment: Mapping[str, str]) ->
     path = config_path(environment)
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+        text = path.read_text(encoding="utf-8")
+        if text.startswith("\ufeff"):  # which luigi, too, would take for a part of the first line
+            raise Problem(
+                f"{path} begins with a byte order mark, as some editors on Windows write it: save "
+                "it as UTF-8 without one."
+            )
+        parser.read_string(text, source=str(path))
         _check_sections(parser, path)
         given = dict(parser[section]) if parser.has_section(section) else {}
     except OSError as error:

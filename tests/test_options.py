@@ -259,6 +259,13 @@ def test_a_line_of_luigi_cfg_that_nobody_reads_is_refused(
         load({"LUIGI_CONFIG_PATH": str(path)})
 
 
+def test_a_byte_order_mark_in_luigi_cfg_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "luigi.cfg"
+    path.write_text("[bustimes]\nspool = x\n", encoding="utf-8-sig")
+    with pytest.raises(Problem, match=r"byte order mark.* save it as UTF-8 without one"):
+        load({"LUIGI_CONFIG_PATH": str(path)})
+
+
 def test_luigis_own_sections_and_those_of_the_tasks_are_let_be(tmp_path: Path) -> None:
     path = tmp_path / "luigi.cfg"
     shipped = (PROJECT / "luigi.cfg").read_text()
